@@ -1,0 +1,221 @@
+"""What the server answers, as frozen models. Fields a newer server adds are kept, not refused."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answer(BaseModel):
+    """Base of every answer."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class ExperimentStatus(StrEnum):
+    """Where an experiment stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    PARTIALLY_SUCCEEDED = "partially_succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """No run of the experiment will change again."""
+        return self not in {self.QUEUED, self.RUNNING, self.CANCELLING}
+
+
+class RunCounts(Answer):
+    """Runs by status."""
+
+    queued: int = 0
+    running: int = 0
+    cancelling: int = 0
+    succeeded: int = 0
+    diverged: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    total: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Runs that will not change again."""
+        return self.succeeded + self.diverged + self.failed + self.cancelled
+
+    def in_words(self) -> str:
+        """The counts that are not zero: "8 succeeded, 1 failed"."""
+        names = ("running", "cancelling", "succeeded", "diverged", "failed", "cancelled", "queued")
+        return ", ".join(f"{getattr(self, name)} {name}" for name in names if getattr(self, name)) or "none"
+
+
+class ExperimentState(Answer):
+    """An experiment at one moment; ``spec`` is absent in lists."""
+
+    id: str
+    name: str
+    status: ExperimentStatus
+    spec_hash: str
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    runs: RunCounts
+    progress: float = 0.0
+    links: dict[str, str] = Field(default_factory=dict)
+    spec: dict[str, Any] | None = None
+
+
+class LearnerCost(Answer):
+    """What one learner of a plan is expected to cost."""
+
+    label: str
+    kind: str
+    cells: int
+    estimated_seconds: float
+    estimated_memory_bytes: int
+
+
+class Plan(Answer):
+    """What an experiment would be; nothing of it is stored."""
+
+    spec_hash: str
+    spec: dict[str, Any]
+    cells: int
+    reused_cells: int = 0
+    packs: int
+    estimated_seconds: float
+    estimated_memory_bytes: int
+    learners: tuple[LearnerCost, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class RunMetrics(Answer):
+    """Numbers on fresh samples; null where they were not finite. Keys are the target's levels."""
+
+    nmse: float | None = None
+    variance_explained: dict[int, float | None] = Field(default_factory=dict)
+    feature_error: dict[int, float | None] = Field(default_factory=dict)
+    feature_error_scale_free: dict[int, float | None] = Field(default_factory=dict)
+
+
+class Run(Answer):
+    """One learner on one target at one n, dim and seed."""
+
+    id: str
+    experiment_id: str
+    status: str
+    label: str
+    target: dict[str, Any]
+    learner: dict[str, Any]
+    n: int
+    dim: int
+    seed: int
+    metrics: RunMetrics | None = None
+    seconds: float | None = None
+    steps: int | None = None
+    warnings: tuple[str, ...] = ()
+    message: str | None = None
+    progress: float | None = None
+
+
+class Summary(Answer):
+    """One number over the seeds; ``method`` names the interval from ``low`` to ``high``."""
+
+    median: float | None = None
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: int = 0
+    method: str = ""
+
+
+class Cell(Answer):
+    """One learner at one n, dim and alphas, over its seeds."""
+
+    label: str
+    learner: dict[str, Any]
+    n: int
+    dim: int
+    alphas: tuple[float, ...] | None = None
+    succeeded: int = 0
+    diverged: int = 0
+    failed: int = 0
+    nmse: Summary | None = None
+    feature_error: dict[int, Summary | None] = Field(default_factory=dict)
+    variance_explained: dict[int, Summary | None] = Field(default_factory=dict)
+    seconds: Summary | None = None
+
+
+class Ratio(Answer):
+    """One learner's metric over another's, paired by seed."""
+
+    label: str
+    against: str
+    n: int
+    dim: int
+    alphas: tuple[float, ...] | None = None
+    metric: str
+    level: int | None = None
+    median_ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    pairs: int = 0
+
+
+class BackwardGain(Answer):
+    """Feature error of the matched-compute control over that of a learner that corrects, paired by seed."""
+
+    label: str = "matched_compute_control"
+    against: str = "algorithm_1"
+    n: int
+    dim: int
+    alphas: tuple[float, ...] | None = None
+    level: int
+    median: float | None = None
+    low: float | None = None
+    high: float | None = None
+    pairs: int = 0
+
+
+class Comparison(Answer):
+    """The statistics of an experiment: cells, paired ratios, backward gain."""
+
+    experiment_id: str
+    status: ExperimentStatus
+    baseline: str | None = None
+    cells: tuple[Cell, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    backward_gain: tuple[BackwardGain, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def ratio(
+        self, label: str, against: str, metric: str, level: int | None = None, *, of: Cell | None = None
+    ) -> Ratio | None:
+        """The ratio of two labels, at the cell ``of`` where the experiment has several."""
+        for ratio in self.ratios:
+            names_fit = (ratio.label, ratio.against, ratio.metric) == (label, against, metric)
+            place_fits = of is None or (ratio.n, ratio.dim, ratio.alphas) == (of.n, of.dim, of.alphas)
+            if names_fit and ratio.level == level and place_fits:
+                return ratio
+        return None
+
+
+class CatalogueEntry(Answer):
+    """A learner or target the server knows, with the schema of its spec."""
+
+    kind: str
+    title: str
+    description: str = ""
+    json_schema: dict[str, Any] = Field(default_factory=dict)
+
+
+class Event(Answer):
+    """One entry of the event stream; ``id`` grows."""
+
+    id: int | None = None
+    name: str
+    data: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,118 @@
+"""``python -m bfc_core SPEC.json``: run an experiment spec without any service.
+
+One JSON document on stdout, progress on stderr. Exit code 0 when every run ended as a result, 1 when a run
+failed, 2 when the spec is refused (nothing was run).
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from bfc_core.errors import BfcError
+from bfc_core.manifest import manifest_of
+from bfc_core.packing import packs_of
+from bfc_core.run import execute_pack
+from bfc_core.specs import ExperimentSpec, Measurement, Outcome, Report, RunSpec, label_of
+
+
+class TerminalObserver:
+    """Writes one line on stderr whenever a pack has advanced by a tenth."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._tenth = 0
+
+    def progressed(self, step: int, steps: int) -> None:
+        """Say so at every tenth."""
+        tenth = 10 * step // max(steps, 1)
+        if tenth > self._tenth:
+            self._tenth = tenth
+            sys.stderr.write(f"{self._title}: {10 * tenth} %\n")
+
+    def measured(self, run: int, measurements: Sequence[Measurement]) -> None:
+        """Measurements along training are the service's business."""
+
+    def cancelled(self) -> frozenset[int]:
+        """Only Ctrl-C stops this program."""
+        return frozenset()
+
+    def stop_requested(self) -> bool:
+        """Only Ctrl-C stops this program."""
+        return False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the spec that the arguments name; the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bfc_core", description=__doc__)
+    parser.add_argument("spec", help="a JSON experiment spec, or - for standard input")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: cpu)")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
+    options = parser.parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(max(1, options.threads))
+    try:
+        text = sys.stdin.read() if options.spec == "-" else Path(options.spec).read_text(encoding="utf-8")
+        spec = ExperimentSpec.model_validate_json(text)
+    except OSError as error:
+        sys.stderr.write(f"cannot read {options.spec}: {error.strerror}\n")
+        return 2
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            pointer = "/".join(["#", *(str(part) for part in problem["loc"])])
+            sys.stderr.write(f"{pointer}: {problem['msg']}\n")
+        sys.stderr.write("the spec was refused; nothing was run\n")
+        return 2
+    runs = spec.runs()
+    reports: dict[int, Report] = {}
+    positions = {id(run): position for position, run in enumerate(runs)}
+    packs = packs_of(runs)
+    for number, pack in enumerate(packs, 1):
+        title = f"pack {number}/{len(packs)} ({label_of(pack[0].learner)}, {len(pack)} runs)"
+        for run, report in zip(pack, _execute(pack, title, options.device), strict=True):
+            reports[positions[id(run)]] = report
+    manifest = manifest_of(spec, device=options.device, threads=torch.get_num_threads())
+    document = {
+        "runs": [_row(run, reports[position]) for position, run in enumerate(runs)],
+        "manifest": manifest,
+    }
+    json.dump(document, sys.stdout, allow_nan=False, indent=1)
+    sys.stdout.write("\n")
+    return 1 if any(report.outcome is Outcome.FAILED for report in reports.values()) else 0
+
+
+def _execute(pack: list[RunSpec], title: str, device: str) -> list[Report]:
+    started = time.monotonic()
+    try:
+        return execute_pack(pack, TerminalObserver(title), device)
+    except BfcError as error:
+        seconds = (time.monotonic() - started) / len(pack)
+        return [Report(outcome=Outcome.FAILED, seconds=seconds, message=str(error)) for _ in pack]
+
+
+def _row(run: RunSpec, report: Report) -> dict[str, Any]:
+    return {
+        "target": run.target.model_dump(mode="json"),
+        "learner": run.learner.model_dump(mode="json"),
+        "label": label_of(run.learner),
+        "n": run.n,
+        "dim": run.dim,
+        "seed": run.seed,
+        "status": report.outcome.value,
+        "metrics": None if report.metrics is None else report.metrics.model_dump(mode="json"),
+        "seconds": report.seconds,
+        "steps": report.steps,
+        "selection": dict(report.selection),
+        "warnings": list(report.warnings),
+        "message": report.message,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""From a run's spec to its samples, and from a fitted predictor to its report."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.inputs import draw_inputs
+from bfc_core.learners.predictor import Fitted, Predictor
+from bfc_core.metrics.features import feature_error, feature_error_scale_free
+from bfc_core.metrics.regression import level_coefficients, normalised_mse
+from bfc_core.seeding import generator_for
+from bfc_core.specs import Metrics, Outcome, Report, RunSpec
+from bfc_core.targets.build import build_target
+from bfc_core.targets.hierarchy import HierarchyTarget
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The target of a run with its training samples (noisy) and fresh test samples (clean), float64.
+
+    Letters: n training rows, t test rows.
+    """
+
+    target: HierarchyTarget
+    x: Float[Tensor, "n dim"]
+    y: Float[Tensor, " n"]
+    test_x: Float[Tensor, "t dim"]
+    test_y: Float[Tensor, " t"]
+
+
+def pose(spec: RunSpec) -> Problem:
+    """Draw what a run learns from: the same for every learner of one target, n, dim and seed."""
+    target = build_target(spec.target, spec.inputs, spec.dim, spec.seed)
+    x = draw_inputs(spec.inputs, spec.n, spec.dim, spec.seed, "inputs")
+    test_x = draw_inputs(spec.inputs, spec.budget.test_samples, spec.dim, spec.seed, "test")
+    y, test_y = target(x), target(test_x)
+    if spec.target.label_noise > 0:
+        noise = torch.randn(spec.n, generator=generator_for(spec.seed, "noise"), dtype=torch.float64)
+        y = y + spec.target.label_noise * test_y.std() * noise
+    return Problem(target, x, y, test_x, test_y)
+
+
+def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
+    """Measure a fitted run on fresh samples. A prediction that is not finite is a divergence."""
+    if fitted.predictor is None:
+        return Report(
+            outcome=fitted.outcome,
+            seconds=seconds,
+            steps=fitted.steps,
+            selection=fitted.selection,
+            warnings=fitted.warnings,
+            message=fitted.message,
+        )
+    metrics = measure(fitted.predictor, problem)
+    diverged = metrics.nmse is None
+    return Report(
+        outcome=Outcome.DIVERGED if diverged else fitted.outcome,
+        metrics=metrics,
+        seconds=seconds,
+        steps=fitted.steps,
+        selection=fitted.selection,
+        warnings=fitted.warnings,
+        message="the predictor is not finite on fresh samples; try a smaller step_size" if diverged else None,
+    )
+
+
+def measure(predictor: Predictor, problem: Problem) -> Metrics:
+    """Every metric of one predictor on the problem's test samples."""
+    predicted = predictor(problem.test_x)
+    if not bool(predicted.isfinite().all()):
+        return Metrics(nmse=None)
+    true = problem.target.features(problem.test_x)
+    found = {
+        level: feature
+        for level, feature in predictor.features(problem.test_x).items()
+        if bool(feature.isfinite().all())
+    }
+    coefficients = level_coefficients(predicted, problem.target.parts(problem.test_x))
+    return Metrics(
+        nmse=normalised_mse(predicted, problem.test_y),
+        level_coefficient=dict(coefficients),
+        variance_explained={level: 1 - (1 - beta) ** 2 for level, beta in coefficients.items()},
+        feature_error={level: feature_error(feature, true[level]) for level, feature in found.items()},
+        feature_error_scale_free={
+            level: feature_error_scale_free(feature, true[level]) for level, feature in found.items()
+        },
+    )

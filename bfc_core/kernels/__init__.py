@@ -1,0 +1,1 @@
+"""Kernels in closed form and the ridge regression that every kernel learner shares."""

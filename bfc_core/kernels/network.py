@@ -1,0 +1,80 @@
+"""Kernels of infinitely wide networks: NNGP (covariance at initialisation) and NTK (tangent kernel).
+
+NTK parametrisation (Jacot et al., arXiv:1806.07572; Lee et al., arXiv:1711.00165): weights and biases are
+N(0, 1) and enter as s_w / √fan_in and s_b. With K₀ = s_w² x·z/d + s_b² and Θ₀ = K₀, a hidden layer with
+activation φ maps a = K(x,x), q = K(x,z), b = K(z,z) to
+
+    K ← s_w² E φ(u)φ(v) + s_b²,   Θ ← K_new + s_w² E φ′(u)φ′(v) · Θ,   (u, v) ~ N(0, [[a, q], [q, b]]).
+
+ReLU: E φφ = (r + (π − t) q) / 2π, E φ′φ′ = (π − t) / 2π with r = √((√(ab) − q)(√(ab) + q)), t = atan2(r, q):
+the arc cosine of q/√(ab) without its loss of half the digits near ±1 (Cho and Saul, 2009).
+Centred quadratic (z² − 1)/√2: E φφ = q² + (a − 1)(b − 1)/2, E φ′φ′ = 2q.
+"""
+
+from dataclasses import dataclass
+from math import pi
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.kernels.base import Kernel
+from bfc_core.specs.kernels import NetworkActivation
+
+
+@dataclass(frozen=True)
+class NetworkKernel(Kernel):
+    """NNGP, or with ``tangent`` the NTK, of a dense network with ``depth`` hidden layers.
+
+    ``weight_variance`` is s_w² and ``bias_variance`` s_b², the same in every layer.
+    """
+
+    tangent: bool
+    depth: int
+    activation: NetworkActivation
+    weight_variance: float
+    bias_variance: float
+
+    def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """The layer recursion on one block, in place."""
+        a, b = self._input_variance(x), self._input_variance(z)
+        covariance = torch.mm(x, z.mT).mul_(self.weight_variance / x.shape[1]).add_(self.bias_variance)
+        tangent = covariance.clone()
+        for _ in range(self.depth):
+            slope = self._advance(covariance, a, b)
+            if self.tangent:
+                tangent.mul_(slope).mul_(self.weight_variance).add_(covariance)
+            a, b = self._next_variance(a), self._next_variance(b)
+        return tangent if self.tangent else covariance
+
+    def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """The recursion at x = z, where it needs neither angle nor root."""
+        variance = self._input_variance(x)
+        tangent = variance
+        for _ in range(self.depth):
+            slope = 0.5 if self.activation == "relu" else 2 * variance
+            variance = self._next_variance(variance)
+            tangent = variance + self.weight_variance * slope * tangent
+        return tangent if self.tangent else variance
+
+    def _input_variance(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return x.square().sum(1) * (self.weight_variance / x.shape[1]) + self.bias_variance
+
+    def _next_variance(self, a: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        second_moment = a / 2 if self.activation == "relu" else a.square() + (a - 1).square() / 2
+        return self.weight_variance * second_moment + self.bias_variance
+
+    def _advance(
+        self, q: Float[Tensor, "n m"], a: Float[Tensor, " n"], b: Float[Tensor, " m"]
+    ) -> Float[Tensor, "n m"]:
+        """Overwrite the covariance q by the next layer's; return E φ′φ′ of this layer."""
+        if self.activation == "centred_quadratic":
+            slope = 2 * q
+            q.square_().addr_((a - 1) / 2, b - 1)
+            q.mul_(self.weight_variance).add_(self.bias_variance)
+            return slope
+        scale = torch.outer(a.sqrt(), b.sqrt())
+        sine = (scale - q).clamp_min_(0.0).mul_(scale.add_(q).clamp_min_(0.0)).sqrt_()
+        turn = torch.atan2(sine, q).neg_().add_(pi)
+        q.mul_(turn).add_(sine).mul_(self.weight_variance / (2 * pi)).add_(self.bias_variance)
+        return turn.div_(2 * pi)

@@ -1,0 +1,49 @@
+"""The polynomial kernel and its explicit monomial features."""
+
+from collections import Counter
+from itertools import combinations_with_replacement
+from math import factorial, prod, sqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.kernel_cost import polynomial_rank
+from bfc_core.kernels.base import FiniteRankKernel
+
+
+class PolynomialKernel(FiniteRankKernel):
+    """k(x, z) = (offset + x·z / d)^degree."""
+
+    def __init__(self, degree: int, offset: float = 1.0) -> None:
+        self.degree = degree
+        self.offset = offset
+
+    def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """(offset + x·z / d)^degree."""
+        return torch.mm(x, z.mT).div_(x.shape[1]).add_(self.offset).pow_(self.degree)
+
+    def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """(offset + ‖x‖² / d)^degree."""
+        return x.square().sum(1).div_(x.shape[1]).add_(self.offset).pow_(self.degree)
+
+    def rank(self, dim: int) -> int:
+        """C(dim + degree, degree), or C(dim + degree − 1, degree) without offset (homogeneous monomials)."""
+        return polynomial_rank(dim, self.degree, self.offset)
+
+    def features(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n r"]:
+        """Monomials of (√offset, x/√d), each times the root of its multinomial coefficient."""
+        variables = x / sqrt(x.shape[1])
+        if self.offset > 0:
+            constant = torch.full_like(x[:, :1], sqrt(self.offset))
+            variables = torch.cat([constant, variables], dim=1)
+        monomials = list(combinations_with_replacement(range(variables.shape[1]), self.degree))
+        coefficients = [
+            factorial(self.degree) / prod(factorial(power) for power in Counter(monomial).values())
+            for monomial in monomials
+        ]
+        factors = torch.tensor(monomials, device=x.device)
+        features = variables[:, factors[:, 0]]
+        for position in range(1, self.degree):
+            features *= variables[:, factors[:, position]]
+        return features.mul_(torch.tensor(coefficients, dtype=x.dtype, device=x.device).sqrt_())

@@ -1,0 +1,399 @@
+"""Algorithm 1, joint, layerwise and the matched-compute control, trained as one batched program.
+
+Every learner is a list of stages (:mod:`bfc_core.training.schedule`). Two runs of a pack that agree in
+target, data, seed and in all stages so far have the same *history*, and a history is trained once; runs
+part where their stages differ. So a control starts from the very checkpoint of the arm that it controls,
+and the common beginning is paid for once.
+
+Letters: e members (distinct histories), n rows, p parameters.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.checkpoint import CheckpointFolder
+from bfc_core.errors import PackInterrupted
+from bfc_core.evaluation import Problem
+from bfc_core.learners.predictor import Fitted
+from bfc_core.metrics.features import feature_error
+from bfc_core.metrics.regression import normalised_mse
+from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.seeding import generator_for
+from bfc_core.specs import HierarchicalLearner, Measurement, Outcome, Recipe, RunSpec, hierarchy_of
+from bfc_core.training.adam import Adam
+from bfc_core.training.distillation import initial_distill
+from bfc_core.training.loop import StageState, train_stage
+from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
+from bfc_core.training.progress import Observer
+from bfc_core.training.schedule import Stage, stages_of
+
+POLL_SECONDS = 0.2
+"""How often the observer is asked whether a run is still wanted."""
+
+MEASURED_ROWS = 1000
+"""Fresh rows for the numbers along training; the report uses all test samples."""
+
+MEASUREMENTS_A_STAGE = 8
+
+
+@dataclass(frozen=True)
+class NetworkPredictor:
+    """One trained network: its parameters and which levels it uses and has distilled."""
+
+    network: DistilledDenseNet
+    flat: Float[Tensor, "1 p"]
+    lifts: dict[int, Tensor]
+    alphas: dict[int, Tensor]
+    stage: Stage
+
+    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
+        """F(x) over the active levels."""
+        passed = self.network.forward(
+            self.flat, self.lifts, self.alphas, x.to(self.flat)[None], self.stage.active
+        )
+        return passed.output[0].to(x)
+
+    def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:
+        """S_ℓ of the distilled levels."""
+        found = self.network.features(self.flat, self.lifts, x.to(self.flat)[None], self.stage.distilled)
+        return {level: feature[0].to(x) for level, feature in found.items()}
+
+
+@dataclass
+class _History:
+    """One distinct network: its runs so far, parameters, ranks, and whether it is still finite."""
+
+    run: int
+    flat: Float[Tensor, " p"]
+    ranks: dict[int, int]
+    finite: bool = True
+
+
+class HierarchicalPack:
+    """Trains the runs of one pack. Runs must share network shape, recipe, dim and budget.
+
+    Args:
+        specs: runs whose learners are all :class:`Recipe` learners with equal shapes.
+        problems: the target and samples of every run, in the same order.
+        observer: told of progress; asked for cancellations.
+        device: where to train.
+        checkpoints: where to save and resume, or None.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        problems: Sequence[Problem],
+        observer: Observer,
+        device: str,
+        checkpoints: CheckpointFolder | None,
+    ) -> None:
+        first = specs[0].learner
+        if not isinstance(first, Recipe):
+            raise TypeError(f"{first.kind} is not a hierarchical learner")
+        self.recipe = first
+        self.specs, self.problems, self.observer = specs, problems, observer
+        self.device, self.checkpoints = device, checkpoints
+        self.dtype = torch.float32 if first.precision == "float32" else torch.float64
+        self.network = DistilledDenseNet(
+            hierarchy_of(specs[0].target), specs[0].dim, first.width, first.truncation
+        )
+        self.stages = [stages_of(_hierarchical(spec), hierarchy_of(spec.target)) for spec in specs]
+        self.depth = max(len(stages) for stages in self.stages)
+        self.total = sum(
+            len(self._groups(depth)) * self.stages[0][depth].steps for depth in range(self.depth)
+        )
+        self.done = 0
+        self.cancelled: frozenset[int] = frozenset()
+        self._polled = time.monotonic()
+        self._lifts = [self._initial(spec)[0] for spec in specs]
+        self._data, self._rows = self._training_data()
+
+    def fit(self) -> list[Fitted]:
+        """Train every run through its stages.
+
+        Raises:
+            PackInterrupted: the observer asked the pack to stop; a checkpoint was saved where there is a folder.
+        """
+        histories, start, resumed = self._restored()
+        for depth in range(start[0], self.depth):
+            for number, (stage, runs) in enumerate(self._groups(depth)):
+                if (depth, number) < start:
+                    continue
+                state = resumed if (depth, number) == start else None
+                self._train(depth, number, stage, runs, histories, state)
+            if len(self.cancelled) == len(self.specs):
+                break
+        return [self._fitted(run, histories) for run in range(len(self.specs))]
+
+    # ---- histories -------------------------------------------------------------------------------
+
+    def _key(self, run: int, depth: int) -> str:
+        """Names the history of a run after ``depth`` stages; equal for runs that are still the same network."""
+        spec = self.specs[run]
+        text = f"{spec.target.canonical_json()}|{spec.n}|{spec.seed}|{self.stages[run][:depth]}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _groups(self, depth: int) -> list[tuple[Stage, list[int]]]:
+        """Distinct histories at ``depth``, one representative run each, grouped by the stage they enter."""
+        groups: dict[Stage, dict[str, int]] = {}
+        for run in range(len(self.specs)):
+            groups.setdefault(self.stages[run][depth], {}).setdefault(self._key(run, depth + 1), run)
+        return [(stage, list(members.values())) for stage, members in groups.items()]
+
+    def _sharers(self, run: int, depth: int) -> list[int]:
+        """Every run that is the same network as ``run`` through ``depth`` stages."""
+        key = self._key(run, depth)
+        return [other for other in range(len(self.specs)) if self._key(other, depth) == key]
+
+    def _initial(self, spec: RunSpec) -> tuple[dict[int, Tensor], Tensor]:
+        generator = generator_for(spec.seed, "init")
+        lifts = self.network.draw_lifts(generator)
+        flat = self.network.draw_weights(generator, self.recipe.init_scale)
+        return {level: lift.to(self.device, self.dtype) for level, lift in lifts.items()}, flat.to(
+            self.device, self.dtype
+        )
+
+    def _entering(self, depth: int, run: int, stage: Stage, histories: dict[str, _History]) -> _History:
+        """The network that a run brings into a stage: drawn afresh, or its history, distilled where due."""
+        before = histories.get(self._key(run, depth)) if depth else None
+        if before is None:
+            entering = _History(run, self._initial(self.specs[run])[1], {})
+        else:
+            entering = _History(run, before.flat.clone(), dict(before.ranks), before.finite)
+        if stage.enters is not None and entering.finite:
+            row = entering.flat[None]
+            shape = self.network.levels[stage.enters]
+            wide = self.network.weights(row, stage.enters)[0]
+            distilled, rank = initial_distill(wide, stage.enters, shape)
+            self.network.distilled(row, stage.enters)[0] = distilled
+            entering.ranks[stage.enters] = rank
+        return entering
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def _train(
+        self,
+        depth: int,
+        number: int,
+        stage: Stage,
+        runs: list[int],
+        histories: dict[str, _History],
+        resumed: dict[str, Any] | None,
+    ) -> None:
+        entering = [self._entering(depth, run, stage, histories) for run in runs]
+        members = self._members(runs, entering)
+        state = StageState(
+            Adam.fresh(members.flat), 0, torch.tensor([h.finite for h in entering], device=self.device)
+        )
+        if resumed is not None:
+            members.flat.copy_(resumed["flat"])
+            state.adam = Adam(
+                resumed["first"].to(members.flat), resumed["second"].to(members.flat), int(resumed["step"])
+            )
+            state.step = int(resumed["step"])
+            state.finite = resumed["finite"].to(self.device)
+        first_step = sum(earlier.steps for earlier in self.stages[runs[0]][:depth])
+        base = self.done
+        gap = max(BATCH_BLOCK, stage.steps // MEASUREMENTS_A_STAGE)
+        measured_at = state.step
+
+        def after_block(state: StageState) -> bool:
+            nonlocal measured_at
+            self.done = base + state.step
+            if state.step - measured_at >= gap or state.step == stage.steps:
+                measured_at = state.step
+                self._measure(depth, stage, runs, members, first_step + state.step)
+            position = (depth, number)
+            snapshot = {
+                "flat": members.flat,
+                "first": state.adam.first,
+                "second": state.adam.second,
+                "finite": state.finite,
+                "step": state.step,
+            }
+            return self._attend(depth, runs, histories, position, snapshot)
+
+        train_stage(self.network, members, self._data, stage, self.recipe, first_step, state, after_block)
+        self.done = base + stage.steps
+        for row, (run, history) in enumerate(zip(runs, entering, strict=True)):
+            history.flat = members.flat[row].clone()
+            history.finite = bool(state.finite[row])
+            histories[self._key(run, depth + 1)] = history
+
+    def _members(self, runs: list[int], entering: list[_History]) -> Members:
+        flat = torch.stack([history.flat for history in entering])
+        movable = torch.ones_like(flat)
+        for row, history in enumerate(entering):
+            for level, rank in history.ranks.items():
+                self.network.distilled(movable, level)[row, rank:] = 0.0
+        hierarchies = [hierarchy_of(self.specs[run].target) for run in runs]
+        return Members(
+            flat=flat,
+            lifts={
+                level: torch.stack([self._lifts[run][level] for run in runs]) for level in self.network.levels
+            },
+            alphas={
+                level: torch.tensor(
+                    [hierarchy.alphas[level] for hierarchy in hierarchies],
+                    dtype=self.dtype,
+                    device=self.device,
+                )
+                for level in self.network.levels
+            },
+            movable=movable,
+            seeds=tuple(self.specs[run].seed for run in runs),
+            first_rows=tuple(self._rows[run] for run in runs),
+            rows=tuple(self.specs[run].n for run in runs),
+        )
+
+    def _training_data(self) -> tuple[TrainingData, list[int]]:
+        """All training sets in one array, each set once, and the first row of every run's set."""
+        starts: dict[tuple[str, int, int], int] = {}
+        rows: list[int] = []
+        xs: list[Tensor] = []
+        ys: list[Tensor] = []
+        length = 0
+        for spec, problem in zip(self.specs, self.problems, strict=True):
+            key = (spec.target.canonical_json(), spec.n, spec.seed)
+            if key not in starts:
+                starts[key] = length
+                xs.append(problem.x)
+                ys.append(problem.y)
+                length += spec.n
+            rows.append(starts[key])
+        data = TrainingData(
+            torch.cat(xs).to(self.device, self.dtype), torch.cat(ys).to(self.device, self.dtype)
+        )
+        return data, rows
+
+    # ---- surroundings ----------------------------------------------------------------------------
+
+    def _measure(self, depth: int, stage: Stage, runs: list[int], members: Members, step: int) -> None:
+        """Send nMSE and feature errors on fresh rows to every run that shares the network."""
+        for row, run in enumerate(runs):
+            problem = self.problems[run]
+            x, y = problem.test_x[:MEASURED_ROWS], problem.test_y[:MEASURED_ROWS]
+            predictor = self._predictor(run, members.flat[row], stage)
+            numbers = [
+                Measurement(name="nmse", step=step, stage=stage.name, value=normalised_mse(predictor(x), y))
+            ]
+            true = problem.target.features(x)
+            numbers += [
+                Measurement(
+                    name="feature_error",
+                    step=step,
+                    stage=stage.name,
+                    level=level,
+                    value=feature_error(found, true[level]),
+                )
+                for level, found in predictor.features(x).items()
+                if bool(found.isfinite().all())
+            ]
+            for sharer in self._sharers(run, depth + 1):
+                self.observer.measured(sharer, numbers)
+
+    def _attend(
+        self,
+        depth: int,
+        runs: list[int],
+        histories: dict[str, _History],
+        position: tuple[int, int],
+        snapshot: dict[str, Any],
+    ) -> bool:
+        """Progress, checkpoints and questions to the observer; false where this stage is wanted no more."""
+        if self.checkpoints is not None and self.checkpoints.due():
+            self._save(histories, position, snapshot)
+        now = time.monotonic()
+        if now - self._polled < POLL_SECONDS:
+            return True
+        self._polled = now
+        self.observer.progressed(self.done, self.total)
+        if self.observer.stop_requested():
+            if self.checkpoints is not None:
+                self._save(histories, position, snapshot)
+            raise PackInterrupted(f"stopped at step {self.done} of {self.total}")
+        self.cancelled = self.observer.cancelled()
+        return any(not self.cancelled.issuperset(self._sharers(run, depth + 1)) for run in runs)
+
+    def _save(
+        self, histories: dict[str, _History], position: tuple[int, int], snapshot: dict[str, Any]
+    ) -> None:
+        assert self.checkpoints is not None
+        state = {
+            "position": list(position),
+            "done": self.done,
+            "histories": {
+                key: {"run": h.run, "flat": h.flat, "ranks": h.ranks, "finite": h.finite}
+                for key, h in histories.items()
+            },
+            "current": {
+                name: value.clone() if isinstance(value, Tensor) else value
+                for name, value in snapshot.items()
+            },
+        }
+        self.checkpoints.save(self.done, state)
+
+    def _restored(self) -> tuple[dict[str, _History], tuple[int, int], dict[str, Any] | None]:
+        state = self.checkpoints.load() if self.checkpoints is not None else None
+        if state is None:
+            return {}, (0, 0), None
+        self.done = int(state["done"]) - int(state["current"]["step"])
+        histories = {
+            key: _History(h["run"], h["flat"].to(self.device), dict(h["ranks"]), h["finite"])
+            for key, h in state["histories"].items()
+        }
+        return histories, (int(state["position"][0]), int(state["position"][1])), state["current"]
+
+    # ---- results ---------------------------------------------------------------------------------
+
+    def _predictor(self, run: int, flat: Tensor, stage: Stage) -> NetworkPredictor:
+        hierarchy = hierarchy_of(self.specs[run].target)
+        return NetworkPredictor(
+            self.network,
+            flat[None],
+            {level: lift[None] for level, lift in self._lifts[run].items()},
+            {
+                level: torch.tensor([alpha], dtype=self.dtype, device=self.device)
+                for level, alpha in hierarchy.alphas.items()
+            },
+            stage,
+        )
+
+    def _fitted(self, run: int, histories: dict[str, _History]) -> Fitted:
+        stages = self.stages[run]
+        steps = sum(stage.steps for stage in stages)
+        history = histories.get(self._key(run, len(stages)))
+        if run in self.cancelled or history is None:
+            return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
+        if not history.finite:
+            return Fitted(
+                Outcome.DIVERGED,
+                None,
+                steps,
+                message=f"the parameters became infinite; try a smaller step_size than {self.recipe.step_size:g}, "
+                f"a smaller clip_norm than {self.recipe.clip_norm:g}, or loss 'huber'",
+            )
+        ranks = {f"rank_level_{level}": rank for level, rank in sorted(history.ranks.items())}
+        warnings = tuple(
+            f"level {level} was distilled to rank {rank} of {self.network.levels[level].k}"
+            for level, rank in sorted(history.ranks.items())
+            if rank < self.network.levels[level].k
+        )
+        return Fitted(
+            Outcome.SUCCEEDED, self._predictor(run, history.flat, stages[-1]), steps, dict(ranks), warnings
+        )
+
+
+def _hierarchical(spec: RunSpec) -> HierarchicalLearner:
+    learner = spec.learner
+    if not isinstance(learner, HierarchicalLearner):
+        raise TypeError(f"{learner.kind} is not a hierarchical learner")
+    return learner

@@ -1,0 +1,121 @@
+"""Kernel runs of a pack: one after another, each finished report kept in the checkpoint."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.checkpoint import CheckpointFolder
+from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted
+from bfc_core.evaluation import Problem, pose, report_of
+from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
+from bfc_core.learners.predictor import Fitted
+from bfc_core.learners.recursive_feature_machine import FittedFeatureMachine, fit_recursive_feature_machine
+from bfc_core.seeding import generator_for
+from bfc_core.specs import KernelRidge, Measurement, Outcome, RecursiveFeatureMachine, Report, RunSpec
+from bfc_core.training.progress import Observer
+
+
+class RunNoLongerWanted(BfcError):
+    """Raised inside a fit when its run was cancelled."""
+
+
+@dataclass(frozen=True)
+class KernelPredictor:
+    """A fitted kernel machine; it has no features by level."""
+
+    fitted: FittedKernel | FittedFeatureMachine
+
+    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
+        """f̂(x)."""
+        return self.fitted(x)
+
+    def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:  # noqa: ARG002
+        """None: a kernel learns no level features."""
+        return {}
+
+
+class KernelPack:
+    """Fits kernel runs in order.
+
+    Args:
+        specs: runs with kernel learners.
+        observer: told of progress; asked for cancellations between solved systems.
+        checkpoints: where finished reports are kept, or None.
+        memory_limit_bytes: most bytes that one run may plan for, or None.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        observer: Observer,
+        checkpoints: CheckpointFolder | None,
+        memory_limit_bytes: int | None,
+    ) -> None:
+        self.specs, self.observer = specs, observer
+        self.checkpoints, self.memory_limit_bytes = checkpoints, memory_limit_bytes
+
+    def reports(self) -> list[Report]:
+        """One report a run.
+
+        Raises:
+            PackInterrupted: the observer asked the pack to stop; finished reports are on disk.
+        """
+        state = self.checkpoints.load() if self.checkpoints is not None else None
+        done = [Report.model_validate_json(text) for text in state["reports"]] if state else []
+        for run in range(len(done), len(self.specs)):
+            done.append(self._report(run))
+            if self.checkpoints is not None:
+                self.checkpoints.save(len(done), {"reports": [report.model_dump_json() for report in done]})
+        return done
+
+    def _report(self, run: int) -> Report:
+        if run in self.observer.cancelled():
+            return Report(outcome=Outcome.CANCELLED, seconds=0.0, message="cancelled on request")
+        started = time.monotonic()
+        problem = pose(self.specs[run])
+        try:
+            fitted = self._fit(run, problem)
+        except RunNoLongerWanted:
+            return Report(
+                outcome=Outcome.CANCELLED, seconds=time.monotonic() - started, message="cancelled on request"
+            )
+        except KernelNotPositiveDefinite as error:
+            fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; try larger ridges")
+        report = report_of(fitted, problem, seconds=0.0)
+        report = report.model_copy(update={"seconds": time.monotonic() - started})
+        if report.metrics is not None and report.metrics.nmse is not None:
+            self.observer.measured(run, [Measurement(name="nmse", step=0, value=report.metrics.nmse)])
+        return report
+
+    def _fit(self, run: int, problem: Problem) -> Fitted:
+        def progress(solved: int, systems: int) -> None:
+            parts = 100
+            share = math.floor(parts * solved / max(systems, 1))
+            self.observer.progressed(parts * run + share, parts * len(self.specs))
+            if self.observer.stop_requested():
+                raise PackInterrupted(f"stopped in run {run + 1} of {len(self.specs)}")
+            if run in self.observer.cancelled():
+                raise RunNoLongerWanted
+
+        learner = self.specs[run].learner
+        fitted: FittedKernel | FittedFeatureMachine
+        match learner:
+            case KernelRidge():
+                fitted = fit_kernel_ridge(learner, problem.x, problem.y, progress, self.memory_limit_bytes)
+            case RecursiveFeatureMachine():
+                generator = generator_for(self.specs[run].seed, "validation")
+                fitted = fit_recursive_feature_machine(
+                    learner, problem.x, problem.y, generator, progress, self.memory_limit_bytes
+                )
+            case _:
+                raise TypeError(f"{learner.kind} is not a kernel learner")
+        return Fitted(
+            Outcome.SUCCEEDED,
+            KernelPredictor(fitted),
+            selection=fitted.selection,
+            warnings=fitted.warnings,
+        )

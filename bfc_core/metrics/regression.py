@@ -1,0 +1,36 @@
+"""Errors of a predictor on fresh samples, whole and by level."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def normalised_mse(predicted: Float[Tensor, " n"], true: Float[Tensor, " n"]) -> float:
+    """E(f̂ − f)² / Var f. Never clipped: values above 1 are legal."""
+    predicted, true = predicted.double(), true.double()
+    return float((predicted - true).square().mean() / true.var(unbiased=False))
+
+
+def level_coefficients(
+    predicted: Float[Tensor, " n"], parts: dict[int, Float[Tensor, " n"]]
+) -> dict[int, float]:
+    """β_ℓ = ⟨f̂, u_ℓ⟩ / ⟨f, u_ℓ⟩ with u_ℓ the part of level ℓ that 1 and the lower parts do not explain.
+
+    ``parts`` sum to the target f. 1 means that the predictor carries the level as the target does, 0 that it
+    carries none of it. Levels whose part vanishes (α_ℓ = 0) have no coefficient and are left out.
+    """
+    n = len(predicted)
+    true = torch.stack([part.double() for part in parts.values()]).sum(0)
+    basis = [torch.full((n,), n**-0.5, dtype=torch.float64, device=predicted.device)]
+    coefficients: dict[int, float] = {}
+    for level in sorted(parts):
+        new = parts[level].double()
+        scale = new.norm()
+        for _ in range(2):  # twice is enough for orthogonality to rounding
+            for direction in basis:
+                new = new - (direction @ new) * direction
+        if scale == 0 or new.norm() <= 1e-12 * scale:
+            continue
+        coefficients[level] = float(predicted.double() @ new / (true @ new))
+        basis.append(new / new.norm())
+    return coefficients

@@ -1,0 +1,203 @@
+"""The learner network of arXiv:2001.04413 §4: wide W, narrow distilled K, frozen random R.
+
+S_0 = x, S_1 = x² − mean; with h_ℓ the concatenation over j ∈ J_ℓ of σ̃(R_j S_j) (j ≥ 2) and S_j (j ≤ 1):
+
+    S_ℓ = K_ℓ h_ℓ ∈ R^{k_ℓ},   F_ℓ = (W_ℓ h_ℓ)² ∈ R^m,   F = Σ_ℓ α_ℓ Sum(F_ℓ).
+
+Since Sum(F_ℓ) = h_ℓᵀ M_ℓ h_ℓ with M_ℓ = W_ℓᵀW_ℓ, values and gradients are computed from the small M_ℓ
+wherever h_ℓ is not much longer than m: that is the same function with fewer operations.
+
+Letters: e members, n rows, d input dimension, i length of h_ℓ, m rows of W, k rows of K, q rows of R.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.networks.truncation import truncated_square, truncated_square_derivative
+from bfc_core.specs import LOWEST_LEVEL, Hierarchy
+
+FORM_ADVANTAGE = 2
+"""M_ℓ is used while i ≤ FORM_ADVANTAGE · m; above, W_ℓ is applied directly."""
+
+
+@dataclass(frozen=True)
+class LevelShape:
+    """Sizes of one level: its sources with their lengths inside h_ℓ, and its rows."""
+
+    sources: tuple[int, ...]
+    lengths: tuple[int, ...]
+    k: int
+    q: int
+
+    @property
+    def i(self) -> int:
+        """Length of h_ℓ."""
+        return sum(self.lengths)
+
+    def columns(self, source: int) -> slice:
+        """Where a source stands inside h_ℓ."""
+        position = self.sources.index(source)
+        start = sum(self.lengths[:position])
+        return slice(start, start + self.lengths[position])
+
+
+@dataclass
+class Pass:
+    """What the forward pass leaves for the backward pass, by level."""
+
+    h: dict[int, Tensor] = field(default_factory=dict)
+    y: dict[int, Tensor] = field(default_factory=dict)
+    pre: dict[int, Tensor] = field(default_factory=dict)
+    lifted: dict[int, Tensor] = field(default_factory=dict)
+    output: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+class DistilledDenseNet:
+    """Shapes, values and closed-form gradients; parameters are one flat row a member, given as argument."""
+
+    def __init__(self, hierarchy: Hierarchy, dim: int, width: int, truncation: float | None) -> None:
+        self.hierarchy = hierarchy
+        self.dim = dim
+        self.width = width
+        self.truncation = truncation
+        self.levels: dict[int, LevelShape] = {}
+        for level, k in hierarchy.widths.items():
+            sources = hierarchy.connections[level]
+            lengths = tuple(dim if j < LOWEST_LEVEL else self.levels[j].q for j in sources)
+            self.levels[level] = LevelShape(sources, lengths, k, q=k * (k + 1) // 2)
+        self._slices: dict[tuple[str, int], slice] = {}
+        start = 0
+        for level, shape in self.levels.items():
+            for name, rows in (("W", width), ("K", shape.k)):
+                self._slices[name, level] = slice(start, start + rows * shape.i)
+                start += rows * shape.i
+        self.parameter_count = start
+
+    # ---- parameters ------------------------------------------------------------------------------
+
+    def weights(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e m i"]:
+        """W_ℓ of every member, a view of ``flat``."""
+        return flat[:, self._slices["W", level]].view(-1, self.width, self.levels[level].i)
+
+    def distilled(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e k i"]:
+        """K_ℓ of every member, a view of ``flat``."""
+        shape = self.levels[level]
+        return flat[:, self._slices["K", level]].view(-1, shape.k, shape.i)
+
+    def draw_weights(self, generator: torch.Generator, scale: float) -> Float[Tensor, " p"]:
+        """W and K of one member, iid N(0, scale²), float64."""
+        return scale * torch.randn(self.parameter_count, generator=generator, dtype=torch.float64)
+
+    def draw_lifts(self, generator: torch.Generator) -> dict[int, Float[Tensor, "q k"]]:
+        """The frozen R_ℓ of one member, iid N(0, 1/k_ℓ²), float64."""
+        return {
+            level: torch.randn(shape.q, shape.k, generator=generator, dtype=torch.float64) / shape.k
+            for level, shape in self.levels.items()
+        }
+
+    # ---- values ----------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        flat: Float[Tensor, "e p"],
+        lifts: dict[int, Float[Tensor, "e q k"]],
+        alphas: dict[int, Float[Tensor, " e"]],
+        x: Float[Tensor, "e n dim"],
+        active: tuple[int, ...],
+    ) -> Pass:
+        """The output of the active levels, with what their gradients need."""
+        passed = Pass(output=x.new_zeros(x.shape[:2]))
+        square = x.square() - self.hierarchy.level_one_mean
+        for level in active:
+            shape = self.levels[level]
+            blocks = [self._source(passed, j, x, square) for j in shape.sources]
+            h = blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
+            w = self.weights(flat, level)
+            if self._by_form(shape):
+                y = h @ (w.mT @ w)
+                value = torch.linalg.vecdot(y, h)
+            else:
+                y = h @ w.mT
+                value = torch.linalg.vecdot(y, y)
+            passed.output = torch.addcmul(passed.output, value, alphas[level][:, None])
+            passed.h[level], passed.y[level] = h, y
+            if any(level in self.levels[above].sources for above in active if above > level):
+                pre = (h @ self.distilled(flat, level).mT) @ lifts[level].mT
+                passed.pre[level] = pre
+                passed.lifted[level] = truncated_square(pre, self.truncation)
+        return passed
+
+    def features(
+        self,
+        flat: Float[Tensor, "e p"],
+        lifts: dict[int, Float[Tensor, "e q k"]],
+        x: Float[Tensor, "e n dim"],
+        levels: tuple[int, ...],
+    ) -> dict[int, Float[Tensor, "e n k"]]:
+        """S_ℓ of the named levels, which must be closed downwards."""
+        passed = Pass()
+        square = x.square() - self.hierarchy.level_one_mean
+        features: dict[int, Tensor] = {}
+        for level in levels:
+            blocks = [self._source(passed, j, x, square) for j in self.levels[level].sources]
+            features[level] = torch.cat(blocks, -1) @ self.distilled(flat, level).mT
+            passed.lifted[level] = truncated_square(features[level] @ lifts[level].mT, self.truncation)
+        return features
+
+    # ---- gradients -------------------------------------------------------------------------------
+
+    def backward(
+        self,
+        flat: Float[Tensor, "e p"],
+        lifts: dict[int, Float[Tensor, "e q k"]],
+        alphas: dict[int, Float[Tensor, " e"]],
+        passed: Pass,
+        slope: Float[Tensor, "e n"],
+        trainable: frozenset[int],
+        gradient: Float[Tensor, "e p"],
+    ) -> None:
+        """Add ∂/∂(W, K) of Σ_n loss to ``gradient``, where ``slope`` is ∂loss/∂F, for trainable levels.
+
+        With G = Σ_n slope · h hᵀ: ∂/∂W_ℓ = 2 α_ℓ W_ℓ G and ∂/∂h_ℓ = 2 α_ℓ slope · M_ℓ h_ℓ.
+        """
+        above: dict[int, Tensor] = {}
+        lowest = min(trainable)
+        for level in reversed(list(passed.h)):
+            shape, h, y = self.levels[level], passed.h[level], passed.y[level]
+            w = self.weights(flat, level)
+            weighted = (2 * alphas[level])[:, None] * slope
+            if level in trainable:
+                grad_w = self.weights(gradient, level)
+                if self._by_form(shape):
+                    grad_w += w @ (h.mT @ (h * weighted[..., None]))
+                else:
+                    grad_w += (y * weighted[..., None]).mT @ h
+            grad_s = None
+            if level in above and level >= lowest:
+                grad_s = (above[level] * truncated_square_derivative(passed.pre[level], self.truncation)) @ (
+                    lifts[level]
+                )
+                if level in trainable:
+                    self.distilled(gradient, level).add_(grad_s.mT @ h)
+            for j in shape.sources:
+                if j < max(LOWEST_LEVEL, lowest):
+                    continue
+                columns = shape.columns(j)
+                back = y[..., columns] if self._by_form(shape) else y @ w[..., columns]
+                back = back * weighted[..., None]
+                if grad_s is not None:
+                    back = back + grad_s @ self.distilled(flat, level)[..., columns]
+                above[j] = above[j] + back if j in above else back
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def _by_form(self, shape: LevelShape) -> bool:
+        return shape.i <= FORM_ADVANTAGE * self.width
+
+    def _source(self, passed: Pass, j: int, x: Tensor, square: Tensor) -> Tensor:
+        if j >= LOWEST_LEVEL:
+            return passed.lifted[j]
+        return square if j == 1 else x

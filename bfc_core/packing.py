@@ -1,0 +1,154 @@
+"""Runs → packs, and what a pack is expected to cost. Free of torch; pure.
+
+A pack is a list of runs that one worker executes together. Hierarchical learners whose tensor shapes
+agree train as one batched program, whatever their seeds, alphas and n; kernel runs share a pack only
+while the pack stays short, because they gain nothing from company and a short pack loses little to a crash.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from bfc_core.kernel_cost import (
+    feature_machine_memory_bytes,
+    feature_machine_seconds,
+    kernel_memory_bytes,
+    kernel_seconds,
+    polynomial_rank,
+)
+from bfc_core.specs import (
+    AnyLearner,
+    KernelRidge,
+    Recipe,
+    RecursiveFeatureMachine,
+    RunSpec,
+    hierarchy_of,
+)
+from bfc_core.specs.learners import Joint
+
+MAX_MEMBERS = 16
+"""Members of one batched program; beyond it the arrays leave the cache and nothing is gained."""
+
+SHORT_PACK_SECONDS = 8.0
+"""Kernel runs are grouped up to this estimate."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Predicted cost of one run or pack on one core."""
+
+    seconds: float
+    memory_bytes: int
+
+
+def packs_of(runs: Iterable[RunSpec], max_members: int = MAX_MEMBERS) -> list[list[RunSpec]]:
+    """Group runs into packs; every run appears once, in a stable order."""
+    groups: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
+    for run in runs:
+        groups[_shape_key(run)].append(run)
+    packs: list[list[RunSpec]] = []
+    for group in groups.values():
+        if isinstance(group[0].learner, Recipe):
+            packs.extend(_staged_packs(group, max_members))
+        else:
+            packs.extend(_short_packs(group))
+    return packs
+
+
+def estimate_run(run: RunSpec) -> Estimate:
+    """Seconds and peak bytes of one run alone."""
+    learner: AnyLearner = run.learner
+    match learner:
+        case Recipe():
+            return _estimate_hierarchical(run, learner)
+        case KernelRidge():
+            return _estimate_kernel_ridge(run, learner)
+        case RecursiveFeatureMachine():
+            pairs = len(learner.bandwidths) * len(learner.ridges)
+            test_samples = run.budget.test_samples
+            return Estimate(
+                0.05
+                + feature_machine_seconds(
+                    run.n, test_samples, pairs, learner.rounds, learner.validation_fraction
+                ),
+                feature_machine_memory_bytes(run.n, test_samples),
+            )
+        case _:
+            assert_never(learner)
+
+
+def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
+    """Seconds and peak bytes of a pack: batched members live together, kernel runs one after another."""
+    singles = [estimate_run(run) for run in pack]
+    seconds = sum(single.seconds for single in singles)
+    if isinstance(pack[0].learner, Recipe):
+        return Estimate(seconds, sum(single.memory_bytes for single in singles))
+    return Estimate(seconds, max(single.memory_bytes for single in singles))
+
+
+def _shape_key(run: RunSpec) -> Hashable:
+    """What must agree for runs to be one batched program."""
+    learner = run.learner
+    if isinstance(learner, Recipe):
+        recipe = tuple((name, value) for name, value in learner.model_dump(exclude={"kind", "mode"}).items())
+        hierarchy = hierarchy_of(run.target)
+        shape = (
+            tuple(hierarchy.widths.items()),
+            tuple(hierarchy.connections.items()),
+            hierarchy.level_one_mean,
+        )
+        together = isinstance(learner, Joint)
+        return ("hierarchical", together, recipe, shape, run.dim, run.budget)
+    return ("single", learner.kind, run.n, run.dim)
+
+
+def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
+    """Keep the arms of one seed together, so that their common stages are trained once."""
+    arms: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
+    for run in group:
+        arms[(run.target.canonical_json(), run.n, run.seed)].append(run)
+    packs: list[list[RunSpec]] = [[]]
+    for members in arms.values():
+        if packs[-1] and len(packs[-1]) + len(members) > max_members:
+            packs.append([])
+        packs[-1].extend(members)
+    return packs
+
+
+def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:
+    packs: list[list[RunSpec]] = []
+    seconds = SHORT_PACK_SECONDS
+    for run in group:
+        cost = estimate_run(run).seconds
+        if seconds + cost > SHORT_PACK_SECONDS or len(packs[-1]) >= 64:  # noqa: PLR2004 - bounds one transaction
+            packs.append([])
+            seconds = 0.0
+        packs[-1].append(run)
+        seconds += cost
+    return packs
+
+
+def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
+    widths = list(hierarchy_of(run.target).widths.values())
+    inputs_of_a_level = run.dim + sum(width * (width + 1) // 2 for width in widths)
+    flops = 18 * learner.batch_size * len(widths) * inputs_of_a_level * (learner.width + max(widths))
+    elementwise = 40 * learner.batch_size * len(widths) * learner.width
+    steps = 2 * len(widths) * learner.steps_per_stage
+    size = 4 if learner.precision == "float32" else 8
+    seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
+    samples = run.n + run.budget.test_samples
+    return Estimate(
+        seconds + 0.1, size * (2 * run.dim * samples + 8 * learner.batch_size * learner.width * 10)
+    )
+
+
+def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:
+    kernel, test_samples = learner.kernel, run.budget.test_samples
+    dim = run.dim if learner.feature_map == "identity" else 2 * run.dim
+    candidates = len(kernel.bandwidths) if kernel.kind == "rbf" else 1
+    rank = polynomial_rank(dim, kernel.degree, kernel.offset) if kernel.kind == "polynomial" else None
+    return Estimate(
+        0.05 + kernel_seconds(run.n, test_samples, candidates, rank),
+        kernel_memory_bytes(run.n, test_samples),
+    )

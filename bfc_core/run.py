@@ -1,0 +1,43 @@
+"""The only door for whoever runs packs: the worker's child process and ``python -m bfc_core``."""
+
+import time
+from collections.abc import Sequence
+
+from bfc_core.checkpoint import CheckpointFolder
+from bfc_core.evaluation import pose, report_of
+from bfc_core.learners.hierarchical import HierarchicalPack
+from bfc_core.learners.kernel_pack import KernelPack
+from bfc_core.packing import packs_of
+from bfc_core.specs import Recipe, Report, RunSpec
+from bfc_core.training.progress import Observer, SilentObserver
+
+
+def execute_pack(
+    specs: Sequence[RunSpec],
+    observer: Observer | None = None,
+    device: str = "cpu",
+    checkpoints: CheckpointFolder | None = None,
+    memory_limit_bytes: int | None = None,
+) -> list[Report]:
+    """Train and evaluate every run of a pack; one report a run, in order.
+
+    A run's report does not depend on its pack mates. Divergence and cancellation are outcomes. With
+    ``checkpoints`` the pack continues from the newest sound checkpoint and the numbers are those of
+    an uninterrupted execution.
+
+    Raises:
+        ValueError: the runs are no pack: their shapes do not agree.
+        PackInterrupted: ``observer.stop_requested`` answered true; the checkpoint is on disk.
+        ResourceLimitExceeded: a run does not fit ``memory_limit_bytes``; it was not started.
+    """
+    if len(packs_of(specs, max_members=len(specs))) > 1 and isinstance(specs[0].learner, Recipe):
+        raise ValueError("these runs do not share one network shape, recipe, dim and budget")
+    observer = observer or SilentObserver()
+    if not isinstance(specs[0].learner, Recipe):
+        return KernelPack(specs, observer, checkpoints, memory_limit_bytes).reports()
+    started = time.monotonic()
+    problems = [pose(spec) for spec in specs]
+    fitted = HierarchicalPack(specs, problems, observer, device, checkpoints).fit()
+    reports = [report_of(fit, problem, seconds=0.0) for fit, problem in zip(fitted, problems, strict=True)]
+    seconds = (time.monotonic() - started) / len(specs)
+    return [report.model_copy(update={"seconds": seconds}) for report in reports]

@@ -1,0 +1,147 @@
+"""One question: a target, an input law, learners, and axes to vary."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+
+from bfc_core.specs.base import SPEC_VERSION, Dim, Samples, Seed, Spec
+from bfc_core.specs.budget import Budget
+from bfc_core.specs.inputs import GaussianInputs, InputSpec
+from bfc_core.specs.learners import (
+    AnyLearner,
+    Layerwise,
+    LearnerSpec,
+    MatchedComputeControl,
+    Recipe,
+)
+from bfc_core.specs.run import RunSpec
+from bfc_core.specs.targets import Alpha, HierarchicalQuadratic, TargetSpec, check_alphas, least_dim
+
+MAX_CELLS = 100_000
+
+
+def _one_is_a_list(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _count_is_a_range(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= 1000:  # noqa: PLR2004 - stated in the message
+            raise ValueError("seeds as a count must lie in 1..1000; or name the seeds in a list")
+        return list(range(value))
+    return value
+
+
+def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("an axis must not name a value twice")
+    return values
+
+
+Alphas = Annotated[tuple[Alpha, ...], Field(min_length=1, max_length=5), AfterValidator(check_alphas)]
+
+
+class ExperimentSpec(Spec):
+    """Target × input law × learners × axes (n, dim, alphas, seeds).
+
+    ``n`` and ``dim`` take one number or a list; ``seeds`` a count (0, 1, …) or a list of seeds;
+    ``alphas``, where given, is a list of α vectors that replaces the target's own.
+    """
+
+    spec_version: Literal[1] = SPEC_VERSION
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    target: TargetSpec
+    inputs: InputSpec = GaussianInputs(kind="gaussian")
+    learners: Annotated[tuple[LearnerSpec, ...], Field(min_length=1, max_length=50)]
+    n: Annotated[
+        tuple[Samples, ...],
+        BeforeValidator(_one_is_a_list),
+        Field(min_length=1, max_length=200),
+        AfterValidator(_all_different),
+    ]
+    dim: Annotated[
+        tuple[Dim, ...],
+        BeforeValidator(_one_is_a_list),
+        Field(min_length=1, max_length=100),
+        AfterValidator(_all_different),
+    ]
+    seeds: Annotated[
+        tuple[Seed, ...],
+        BeforeValidator(_count_is_a_range),
+        Field(min_length=1, max_length=1000),
+        AfterValidator(_all_different),
+    ] = (0, 1, 2)
+    alphas: Annotated[
+        tuple[Alphas, ...] | None,
+        Field(min_length=1, max_length=100),
+        AfterValidator(lambda v: v and _all_different(v)),
+    ] = None
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _axes_fit_the_target(self) -> Self:
+        smallest = least_dim(self.target)
+        if min(self.dim) < smallest:
+            raise ValueError(f"dim {min(self.dim)} is too small: this target needs dim ≥ {smallest}")
+        if self.alphas is not None:
+            if not isinstance(self.target, HierarchicalQuadratic):
+                raise ValueError("the alphas axis belongs to the target hierarchical_quadratic")
+            if any(len(alphas) != len(self.target.widths) for alphas in self.alphas):
+                raise ValueError(f"every alphas entry needs {len(self.target.widths)} values, one a level")
+        if len(set(self.learners)) != len(self.learners):
+            raise ValueError("learners must not name the same learner twice")
+        cells = self.cell_count()
+        if cells > MAX_CELLS:
+            raise ValueError(f"the grid has {cells} runs, the limit is {MAX_CELLS}")
+        return self
+
+    def all_learners(self) -> tuple[AnyLearner, ...]:
+        """The learners asked for, each ``layerwise`` followed by its matched-compute control."""
+        learners: list[AnyLearner] = []
+        for learner in self.learners:
+            if learner not in learners:
+                learners.append(learner)
+            if isinstance(learner, Layerwise):
+                control = control_of(learner)
+                if control not in self.learners:
+                    learners.append(control)
+        return tuple(learners)
+
+    def cell_count(self) -> int:
+        """Number of runs, without making them."""
+        alphas = 1 if self.alphas is None else len(self.alphas)
+        return len(self.all_learners()) * len(self.n) * len(self.dim) * len(self.seeds) * alphas
+
+    def runs(self) -> list[RunSpec]:
+        """Every run of the grid, in the order target, learner, dim, n, seed."""
+        return [
+            RunSpec(
+                target=target,
+                inputs=self.inputs,
+                learner=self._budgeted(learner),
+                n=n,
+                dim=dim,
+                seed=seed,
+                budget=self.budget,
+            )
+            for target in self._targets()
+            for learner in self.all_learners()
+            for dim in self.dim
+            for n in self.n
+            for seed in self.seeds
+        ]
+
+    def _targets(self) -> tuple[TargetSpec, ...]:
+        if self.alphas is None or not isinstance(self.target, HierarchicalQuadratic):
+            return (self.target,)
+        return tuple(self.target.model_copy(update={"alphas": alphas}) for alphas in self.alphas)
+
+    def _budgeted(self, learner: AnyLearner) -> AnyLearner:
+        if self.budget.steps_per_stage is None or not isinstance(learner, Recipe):
+            return learner
+        return learner.model_copy(update={"steps_per_stage": self.budget.steps_per_stage})
+
+
+def control_of(learner: Layerwise) -> MatchedComputeControl:
+    """The matched-compute control of a layerwise learner: the same recipe on the lower level only."""
+    return MatchedComputeControl(kind="matched_compute_control", **learner.model_dump(exclude={"kind"}))

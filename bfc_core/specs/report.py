@@ -1,0 +1,70 @@
+"""What a run answers: an outcome, metrics, cost; and the measurements made on the way."""
+
+import math
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from bfc_core.specs.base import Spec
+
+
+class Outcome(StrEnum):
+    """How a run ended. ``diverged`` is a finding, ``failed`` a defect."""
+
+    SUCCEEDED = "succeeded"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def _finite_or_none(value: Any) -> Any:  # noqa: ANN401 - whatever a metric returned
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
+"""A float, or null where it was not finite: NaN and infinity never enter JSON."""
+
+
+class Metrics(Spec):
+    """Everything measured on fresh samples. Level keys are the target's levels ("2", "3", …)."""
+
+    nmse: Number = Field(description="E(f̂ − f)² / Var f on fresh points; values above 1 are legal")
+    level_coefficient: dict[int, Number] = Field(
+        default_factory=dict,
+        description="β_ℓ: the predictor's coefficient on the part of level ℓ that lower levels do not explain",
+    )
+    variance_explained: dict[int, Number] = Field(
+        default_factory=dict, description="1 − (1 − β_ℓ)²: how much of that part's variance the predictor has"
+    )
+    feature_error: dict[int, Number] = Field(
+        default_factory=dict, description="orthogonal Procrustes error of S_ℓ against S*_ℓ over E‖S*_ℓ‖²"
+    )
+    feature_error_scale_free: dict[int, Number] = Field(
+        default_factory=dict, description="the same after the best common scale of S_ℓ"
+    )
+
+
+class Report(Spec):
+    """The one result of one run."""
+
+    outcome: Outcome
+    metrics: Metrics | None = None
+    seconds: float = Field(ge=0, description="wall time of the pack's work divided among its runs")
+    steps: int = Field(default=0, ge=0, description="optimiser steps of this run")
+    selection: dict[str, float | int | str | bool] = Field(
+        default_factory=dict,
+        description="what the learner chose: ridge, bandwidth, ranks, whether at a grid's edge",
+    )
+    warnings: tuple[str, ...] = ()
+    message: str | None = Field(default=None, description="why a run did not succeed and what to try")
+
+
+class Measurement(Spec):
+    """One number at one step."""
+
+    name: str
+    step: int = Field(ge=0)
+    stage: str | None = None
+    level: int | None = None
+    value: Number

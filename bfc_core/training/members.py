@@ -1,0 +1,51 @@
+"""The rows of a batched program: parameters, frozen parts and data of every member of a pack."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bfc_core.seeding import generator_for
+
+BATCH_BLOCK = 64
+"""Steps whose batches are drawn at once; block b of a seed can be drawn without the ones before it."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training sets of a pack, one after another; members of one seed read the same rows.
+
+    Letters: r rows of all sets.
+    """
+
+    x: Float[Tensor, "r dim"]
+    y: Float[Tensor, " r"]
+
+
+@dataclass
+class Members:
+    """Distinct networks that train together. All tensors lead with the member axis e.
+
+    Letters: e members, p parameters, q × k the frozen lift of a level.
+    """
+
+    flat: Float[Tensor, "e p"]
+    lifts: dict[int, Float[Tensor, "e q k"]]
+    alphas: dict[int, Float[Tensor, " e"]]
+    movable: Float[Tensor, "e p"]
+    """1 where a parameter may move: rows of K beyond a level's distilled rank may not."""
+    seeds: tuple[int, ...]
+    first_rows: tuple[int, ...]
+    rows: tuple[int, ...]
+
+    def batches(self, block: int, batch_size: int) -> Int[Tensor, "s e b"]:
+        """Row numbers of ``BATCH_BLOCK`` steps, drawn with replacement from each member's own stream."""
+        drawn: dict[tuple[int, int, int], Tensor] = {}
+        for key in zip(self.seeds, self.first_rows, self.rows, strict=True):
+            if key not in drawn:
+                seed, first, rows = key
+                generator = generator_for(seed, "batches", block)
+                drawn[key] = first + torch.randint(rows, (BATCH_BLOCK, batch_size), generator=generator)
+        keys = zip(self.seeds, self.first_rows, self.rows, strict=True)
+        return torch.stack([drawn[key] for key in keys], 1).to(self.flat.device)

@@ -1,0 +1,83 @@
+"""Reg of arXiv:2001.04413 §4: it ties K_ℓ to W_ℓ and keeps both small.
+
+With M = WᵀW, N = KᵀK, D = N − M (i × i) and ◁ the sources other than ℓ − 1:
+
+    Reg_ℓ = λ₃‖D_{ℓ−1,◁}‖² + λ₄‖D_{ℓ−1,ℓ−1}‖² + λ₅‖D‖² + λ₆(‖K‖² + ‖W‖²)
+
+so the first three terms are Σ Λ ⊙ D² with one matrix Λ, and with Λ̄ its symmetric part
+∂/∂K = 4 K (Λ̄ ⊙ D), ∂/∂W = −4 W (Λ̄ ⊙ D). At ℓ = 2 there is no ◁ and λ₃ is void.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.networks.distilled_densenet import DistilledDenseNet
+
+
+class Regularizer:
+    """Reg and its gradient for a network, with λ₃, λ₄, λ₅ = prefactors · α_ℓ² and λ₆ given.
+
+    Letters: e members, p parameters, i length of h_ℓ.
+    """
+
+    def __init__(
+        self,
+        network: DistilledDenseNet,
+        tie_weights: tuple[float, float, float],
+        norm_weight: float,
+        alphas: dict[int, Float[Tensor, " e"]],
+    ) -> None:
+        self.network = network
+        self.norm_weight = norm_weight
+        self._ties = {
+            level: alphas[level].square()[:, None, None]
+            * _tie_matrix(network, level, tie_weights).to(alphas[level])
+            for level in network.levels
+        }
+
+    def value(
+        self, flat: Float[Tensor, "e p"], active: tuple[int, ...], distilled: tuple[int, ...]
+    ) -> Float[Tensor, " e"]:
+        """Reg of every member over the active levels; ties only where a level is distilled."""
+        total = flat.new_zeros(flat.shape[0])
+        for level in active:
+            w, k = self.network.weights(flat, level), self.network.distilled(flat, level)
+            total = total + self.norm_weight * w.square().sum((1, 2))
+            if level in distilled:
+                total = total + self.norm_weight * k.square().sum((1, 2))
+                total = total + (self._ties[level] * (k.mT @ k - w.mT @ w).square()).sum((1, 2))
+        return total
+
+    def add_gradient(
+        self,
+        flat: Float[Tensor, "e p"],
+        trainable: tuple[int, ...],
+        distilled: tuple[int, ...],
+        gradient: Float[Tensor, "e p"],
+    ) -> None:
+        """Add the gradient of :meth:`value` with respect to the trainable levels."""
+        for level in trainable:
+            w, k = self.network.weights(flat, level), self.network.distilled(flat, level)
+            grad_w, grad_k = self.network.weights(gradient, level), self.network.distilled(gradient, level)
+            grad_w.add_(w, alpha=2 * self.norm_weight)
+            if level in distilled:
+                grad_k.add_(k, alpha=2 * self.norm_weight)
+                gap = self._ties[level] * (k.mT @ k - w.mT @ w)
+                grad_k.add_(k @ gap, alpha=4)
+                grad_w.add_(w @ gap, alpha=-4)
+
+
+def _tie_matrix(
+    network: DistilledDenseNet, level: int, tie_weights: tuple[float, float, float]
+) -> Float[Tensor, "i i"]:
+    """Λ̄: λ₅ everywhere, λ₄ more on the block of ℓ − 1, λ₃/2 more on either block between ℓ − 1 and ◁."""
+    lambda_3, lambda_4, lambda_5 = tie_weights
+    shape = network.levels[level]
+    matrix = torch.full((shape.i, shape.i), lambda_5, dtype=torch.float64)
+    if level - 1 in shape.sources:
+        below = torch.zeros(shape.i, dtype=torch.bool)
+        below[shape.columns(level - 1)] = True
+        matrix[below[:, None] & below] += lambda_4
+        matrix[below[:, None] ^ below] += lambda_3 / 2
+    return matrix

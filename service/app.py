@@ -1,0 +1,66 @@
+"""The HTTP application: ``uvicorn --factory service.app:create_app``."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+
+from service.catalogue.endpoints import router as catalogue
+from service.config import Settings
+from service.database import open_database
+from service.documentation import install_documentation
+from service.error_handlers import install_error_handlers
+from service.events import Feeds
+from service.experiments.endpoints import router as experiments
+from service.health import router as health
+from service.jobs import Publisher
+from service.middleware import RequestEnvelope
+from service.parent_watch import watch_parent
+from service.runs.endpoints import router as runs
+from service.runs.reconciler import Reconciler
+from service.schema import install_schema
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application; connections and threads start with its lifespan."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.feeds = Feeds(database)
+        watch_parent(settings.parent_pipe)
+        publisher.start()
+        reconciler.start()
+        yield
+        reconciler.stop()
+        publisher.stop()
+        database.dispose()
+
+    database = open_database(settings.database_url, settings.busy_timeout)
+    publisher = Publisher(settings)
+    reconciler = Reconciler(database, publisher, settings)
+    app = FastAPI(
+        title="BFC",
+        version=_version(),
+        summary="Train and compare hierarchical learners",
+        description="Backward feature correction (arXiv:2001.04413) as a service.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings, app.state.database, app.state.publisher = settings, database, publisher
+    app.add_middleware(RequestEnvelope)
+    install_error_handlers(app)
+    for router in (experiments, runs, catalogue, health):
+        app.include_router(router)
+    install_documentation(app)
+    install_schema(app)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("bfc")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0"

@@ -1,0 +1,69 @@
+"""/v1/learners and /v1/targets: what may be asked, with the JSON Schema of each kind."""
+
+from functools import cache
+from typing import Any, get_args
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from bfc_core.specs import AnyLearner, AnyTarget, Spec
+from service.dependencies import refuse_unknown_parameters
+from service.errors import KindNotFoundError
+from service.pagination import Page
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(refuse_unknown_parameters)])
+
+
+class KindRead(BaseModel):
+    """One kind: its name, what it is, and the schema of its fields."""
+
+    kind: str
+    title: str
+    description: str
+    json_schema: dict[str, Any]
+
+
+@router.get("/learners", tags=["learners"], operation_id="learners_list", summary="Every learner")
+def list_learners() -> Page[KindRead]:
+    """List the learners with their JSON Schema."""
+    return Page(items=list(_kinds(AnyLearner).values()))
+
+
+@router.get("/learners/{kind}", tags=["learners"], operation_id="learners_get", summary="One learner")
+def get_learner(kind: str) -> KindRead:
+    """Read one learner's description and JSON Schema."""
+    return _kind("learner", kind, _kinds(AnyLearner))
+
+
+@router.get("/targets", tags=["targets"], operation_id="targets_list", summary="Every target")
+def list_targets() -> Page[KindRead]:
+    """List the targets with their JSON Schema."""
+    return Page(items=list(_kinds(AnyTarget).values()))
+
+
+@router.get("/targets/{kind}", tags=["targets"], operation_id="targets_get", summary="One target")
+def get_target(kind: str) -> KindRead:
+    """Read one target's description and JSON Schema."""
+    return _kind("target", kind, _kinds(AnyTarget))
+
+
+@cache
+def _kinds(union: Any) -> dict[str, KindRead]:  # noqa: ANN401 - a union of spec classes
+    found: dict[str, KindRead] = {}
+    for spec in get_args(union):
+        assert issubclass(spec, Spec)
+        kind = get_args(spec.model_fields["kind"].annotation)[0]
+        title, _, rest = (spec.__doc__ or "").partition("\n")
+        found[kind] = KindRead(
+            kind=kind,
+            title=title.strip().rstrip("."),
+            description=" ".join(rest.split()),
+            json_schema=spec.model_json_schema(),
+        )
+    return found
+
+
+def _kind(noun: str, kind: str, known: dict[str, KindRead]) -> KindRead:
+    if kind not in known:
+        raise KindNotFoundError(noun, kind, list(known))
+    return known[kind]

@@ -1,0 +1,107 @@
+"""Settings of a deployment: read once at the start of a process and passed on.
+
+Every field is the environment variable ``BFC_`` + its name in capitals. Durations are seconds or ISO 8601
+("PT90S"). Specs say what is asked; settings say where and with what limits it runs.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return timedelta(seconds=float(value))
+        except ValueError:
+            return value
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+Bytes = Annotated[int, Field(gt=0)]
+
+CrashPoint = Literal[
+    "after_claim", "in_training", "before_result_file", "after_result_file", "before_commit", "after_commit"
+]
+
+
+class Settings(BaseSettings):
+    """One object for the API, the worker and the embedded stack."""
+
+    model_config = SettingsConfigDict(env_prefix="BFC_", frozen=True, extra="ignore")
+
+    # Where things are
+    data_dir: Path = Field(default=Path("var"), description="checkpoints, results, artifacts, locks")
+    database_url: str = Field(default="sqlite:///var/bfc.db")
+    broker_url: str = Field(
+        default="filesystem://", description="filesystem:// (in data_dir), redis://… or amqp://…"
+    )
+    broker_prefix: str = Field(
+        default="", description="put before every queue name; lets tests share a broker"
+    )
+    busy_timeout: Duration = Field(default=timedelta(seconds=30), description="of SQLite writers")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    # Limits, checked before anything is stored
+    kernel_memory_limit_bytes: Bytes = Field(default=4 * 2**30, description="peak of one pack")
+
+    # Lifecycle
+    lease: Duration = timedelta(seconds=60)
+    heartbeat_interval: Duration = timedelta(seconds=15)
+    reconcile_interval: Duration = timedelta(seconds=5)
+    republish_first: Duration = timedelta(seconds=5)
+    republish_cap: Duration = timedelta(minutes=10)
+    backlog_limit: Annotated[int, Field(ge=1)] = Field(
+        default=64, description="wake-ups waiting in the broker beyond which none is repeated"
+    )
+    broker_timeout: Duration = Field(
+        default=timedelta(seconds=5),
+        description="for connecting and publishing; a frozen broker costs no more",
+    )
+    crash_limit: Annotated[int, Field(ge=1)] = Field(
+        default=3, description="crashes without checkpoint progress until a run counts as poison"
+    )
+    progress_interval: Duration = Field(
+        default=timedelta(seconds=1), description="least time between two progress writes of a pack"
+    )
+
+    # Worker
+    queue: str = "train.cpu"
+    device: str = Field(default="cpu", description="cpu, cuda, or a GPU's UUID (GPU-…)")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 1
+    child_start: Literal["forkserver", "spawn"] = Field(
+        default="forkserver", description="how a pack's process starts; spawn for GPUs"
+    )
+    child_threads: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="threads of one child; cores / concurrency where null"
+    )
+    child_memory_limit_bytes: Bytes | None = Field(
+        default=None, description="resident bytes beyond which a child is stopped and its runs fail"
+    )
+    control_interval: Duration = Field(
+        default=timedelta(milliseconds=500), description="how often a running pack looks for a cancel"
+    )
+    cancel_grace: Duration = Field(
+        default=timedelta(seconds=10), description="from asking a child to SIGKILL"
+    )
+    drain_grace: Duration = Field(default=timedelta(seconds=30), description="for a checkpoint on SIGTERM")
+    stall_timeout: Duration = Field(
+        default=timedelta(minutes=15), description="without a line from the child"
+    )
+    checkpoint_interval: Duration = timedelta(seconds=60)
+    parent_pipe: int | None = Field(
+        default=None, description="descriptor whose closing ends this process; set by the embedded stack"
+    )
+    crash_point: CrashPoint | None = Field(default=None, description="tests only: die at this named line")
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> Self:
+        if self.lease < 2 * self.heartbeat_interval:
+            raise ValueError(
+                "lease must be at least twice heartbeat_interval: one lost heartbeat must not lose a pack"
+            )
+        return self

@@ -1,0 +1,121 @@
+"""Refusals of the API, named for the fact they carry; ``error_handlers`` turns them into problem+json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from service.models import ExperimentStatus, RunStatus
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One thing wrong with one place of the request. ``pointer`` is a JSON pointer fragment, "#/n/0"."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ServiceError(Exception):
+    """Base: a status code, a code for programs, a title for people, and problems of single fields."""
+
+    status_code = 400
+    code = "bad_request"
+    title = "Bad request"
+    headers: Mapping[str, str] = {}
+
+    def __init__(
+        self, detail: str, errors: tuple[FieldProblem, ...] = (), facts: Mapping[str, Any] | None = None
+    ) -> None:
+        self.detail = detail
+        self.errors = errors
+        self.facts = facts or {}
+        """Further members of the problem, for programs."""
+        super().__init__(detail)
+
+
+class ExperimentNotFoundError(ServiceError):
+    """No experiment has this id."""
+
+    status_code, code, title = 404, "experiment_not_found", "Experiment not found"
+
+    def __init__(self, experiment_id: UUID) -> None:
+        super().__init__(f"there is no experiment {experiment_id}")
+
+
+class RunNotFoundError(ServiceError):
+    """No run has this id."""
+
+    status_code, code, title = 404, "run_not_found", "Run not found"
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(f"there is no run {run_id}")
+
+
+class KindNotFoundError(ServiceError):
+    """The catalogue has no such kind."""
+
+    status_code, code, title = 404, "kind_not_found", "Kind not found"
+
+    def __init__(self, noun: str, kind: str, known: list[str]) -> None:
+        super().__init__(f"there is no {noun} of kind {kind!r}; there are {', '.join(known)}")
+
+
+class ChartNotFoundError(ServiceError):
+    """An experiment has no chart of this name."""
+
+    status_code, code, title = 404, "chart_not_found", "Chart not found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"there is no chart {name!r}; there are {', '.join(known)}")
+
+
+class PlanRefusedError(ServiceError):
+    """The experiment is well formed but would not fit this deployment."""
+
+    status_code, code, title = 422, "plan_refused", "The experiment does not fit"
+
+
+class CursorInvalidError(ServiceError):
+    """A cursor that this API did not give out."""
+
+    status_code, code, title = 422, "cursor_invalid", "Invalid cursor"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the cursor was not given out by this list; start again without one",
+            (FieldProblem("#/query/cursor", "cursor_invalid", "not a cursor of this list"),),
+        )
+
+
+class IdempotencyKeyReusedError(ServiceError):
+    """The key belongs to another body."""
+
+    status_code, code, title = 422, "idempotency_key_reused", "Idempotency-Key reused"
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used with another body; use a new key for a new request")
+
+
+class IdempotencyKeyInFlightError(ServiceError):
+    """The first request with this key has not ended yet."""
+
+    status_code, code, title = 409, "idempotency_key_in_flight", "Idempotency-Key in flight"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+    def __init__(self) -> None:
+        super().__init__("another request with this Idempotency-Key is being answered; ask again in a moment")
+
+
+class AlreadyFinishedError(ServiceError):
+    """Too late: the experiment or run has ended."""
+
+    status_code, code, title = 409, "already_finished", "Already finished"
+
+    def __init__(self, noun: str, noun_id: UUID, status: ExperimentStatus | RunStatus) -> None:
+        live = [word.value for word in type(status) if not word.is_terminal]
+        super().__init__(
+            f"{noun} {noun_id} is {status}; it can be cancelled while {', '.join(live)}",
+            facts={"current": status.value, "allowed": live},
+        )

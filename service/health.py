@@ -1,0 +1,107 @@
+"""/healthz: the process answers. /readyz: whether work that is accepted now will be done."""
+
+from datetime import timedelta
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from migrations.upgrade import current_revision, newest_revision
+from service.config import Settings
+from service.database import Database, database_now
+from service.dependencies import DatabaseDep, PublisherDep, SettingsDep
+from service.jobs import Publisher
+from service.models import Worker
+
+router = APIRouter(tags=["health"])
+
+WORKER_SILENCE = 3
+"""Heartbeats that a worker may miss before it counts as gone."""
+
+
+class Liveness(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Check(BaseModel):
+    """One thing that work depends on."""
+
+    ok: bool
+    detail: str
+
+
+class Readiness(BaseModel):
+    """Ready when every check is."""
+
+    status: Literal["ready", "not_ready"]
+    checks: dict[str, Check]
+
+
+@router.get("/healthz", operation_id="health_live", summary="The process answers")
+def get_health() -> Liveness:
+    """Answer without asking anybody else."""
+    return Liveness()
+
+
+@router.get(
+    "/readyz",
+    operation_id="health_ready",
+    summary="Database, migrations, broker and workers",
+    responses={503: {"model": Readiness, "description": "Something that work depends on is away"}},
+)
+def get_readiness(
+    settings: SettingsDep, database: DatabaseDep, publisher: PublisherDep, response: Response
+) -> Readiness:
+    """Say what is there and what is not; 503 where anything is missing."""
+    checks = {"database": _database_check(database)}
+    if checks["database"].ok:
+        checks["migrations"] = _migrations_check(database)
+    if all(check.ok for check in checks.values()):
+        checks["workers"] = _workers_check(database, settings)
+    checks["broker"] = _broker_check(publisher, settings.queue)
+    ready = all(check.ok for check in checks.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(status="ready" if ready else "not_ready", checks=checks)
+
+
+def _database_check(database: Database) -> Check:
+    try:
+        with database.reading() as session:
+            session.execute(select(1))
+    except SQLAlchemyError:
+        return Check(ok=False, detail="the database does not answer")
+    return Check(ok=True, detail=database.engine.dialect.name)
+
+
+def _migrations_check(database: Database) -> Check:
+    found, needed = current_revision(database), newest_revision()
+    if found == needed:
+        return Check(ok=True, detail=f"at {found}")
+    return Check(
+        ok=False, detail=f"the database is at {found}, this version needs {needed}: python -m migrations"
+    )
+
+
+def _workers_check(database: Database, settings: Settings) -> Check:
+    with database.reading() as session:
+        silence: timedelta = WORKER_SILENCE * settings.heartbeat_interval
+        alive = session.scalar(
+            select(func.count()).where(
+                Worker.heartbeat_at >= database_now(session) - silence, Worker.stopped_at.is_(None)
+            )
+        )
+    if alive:
+        return Check(ok=True, detail=f"{alive} alive")
+    return Check(ok=False, detail="no worker has shown itself; accepted work waits until one does")
+
+
+def _broker_check(publisher: Publisher, queue: str) -> Check:
+    try:
+        waiting = publisher.backlog(queue)
+    except Exception:  # noqa: BLE001 - each transport has its own errors; whichever it is, the broker is away
+        return Check(ok=False, detail="the broker does not answer; the reconciler will publish when it does")
+    return Check(ok=True, detail=f"{waiting} wake-ups waiting")

@@ -1,0 +1,140 @@
+"""What surrounds every request: an id, a limit on the body, security headers and one log line."""
+
+import json
+import logging
+import time
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.error_handlers import defect_response, problem_response
+
+logger = logging.getLogger("service.access")
+
+MAX_BODY_BYTES = 2**20
+MAX_NESTING = 64
+BACKSLASH, QUOTE = ord("\\"), ord('"')
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class RequestEnvelope:
+    """Gives a request its id, bounds its body before anything reads it, and logs how it ended."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started, status = time.monotonic(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        body = await _bounded_body(receive)
+        if body is None:
+            detail = f"a body may have {MAX_BODY_BYTES} bytes"
+            response = problem_response(dict(scope), 413, "body_too_large", "Body too large", detail)
+            await response(scope, receive, answer)
+        elif _nests_too_deeply(body):
+            detail = f"the body nests deeper than {MAX_NESTING} levels"
+            response = problem_response(dict(scope), 400, "json_too_deep", "Malformed JSON", detail)
+            await response(scope, receive, answer)
+        elif body and not _is_json(scope):
+            detail = "a body must be JSON: send it with Content-Type: application/json"
+            response = problem_response(
+                dict(scope), 415, "media_type_unsupported", "Unsupported Media Type", detail
+            )
+            await response(scope, receive, answer)
+        else:
+            try:
+                await self.app(scope, _replay(body, receive), answer)
+            except Exception:
+                logger.exception("request.failed request_id=%s", request_id)
+                if status:  # the answer has begun: cutting the connection is all that is left
+                    raise
+                await defect_response(dict(scope))(scope, receive, answer)
+        fields = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "seconds": round(time.monotonic() - started, 4),
+        }
+        logger.info("request.answered %s", json.dumps(fields))
+
+
+async def _bounded_body(receive: Receive) -> bytes | None:
+    """Read the whole body, chunked or not; None where it is too long."""
+    body: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return body
+        piece: bytes = message.get("body", b"")
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return body
+
+
+def _is_json(scope: Scope) -> bool:
+    media_type = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+
+
+def _nests_too_deeply(body: bytes) -> bool:
+    """Whether brackets outside strings nest beyond the limit; keeps a hostile body from the parser's stack."""
+    if body.count(b"[") + body.count(b"{") <= MAX_NESTING:
+        return False
+    depth, quoted, escaped = 0, False, False
+    for byte in body:
+        if escaped:
+            escaped = False
+        elif quoted and byte == BACKSLASH:
+            escaped = True
+        elif quoted:
+            quoted = byte != QUOTE
+        elif byte == QUOTE:
+            quoted = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > MAX_NESTING:
+                return True
+        elif byte in b"]}":
+            depth -= 1
+    return False
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Hand the body out once, then whatever the connection says (a disconnect)."""
+    sent = False
+
+    async def again() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,0 +1,34 @@
+"""Tables, one noun a file, the status words beside their table."""
+
+from service.models.artifact import Artifact
+from service.models.attempt import Attempt, AttemptOutcome
+from service.models.base import Base, UtcDateTime
+from service.models.event import Event, EventName
+from service.models.experiment import Experiment, ExperimentRun, ExperimentStatus
+from service.models.idempotency import IdempotencyKey
+from service.models.measurement import Measurement
+from service.models.pack import Pack, PackStatus
+from service.models.report import Report
+from service.models.run import Run, RunStatus
+from service.models.worker import Worker
+
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "AttemptOutcome",
+    "Base",
+    "Event",
+    "EventName",
+    "Experiment",
+    "ExperimentRun",
+    "ExperimentStatus",
+    "IdempotencyKey",
+    "Measurement",
+    "Pack",
+    "PackStatus",
+    "Report",
+    "Run",
+    "RunStatus",
+    "UtcDateTime",
+    "Worker",
+]

@@ -1,0 +1,98 @@
+"""Storing an experiment: once committed, it will be worked on whatever happens to the broker."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy.orm import Session
+
+from bfc_core.packing import estimate_pack
+from bfc_core.specs import ExperimentSpec, RunSpec, label_of
+from service.database import database_now
+from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
+from service.runs.cell import cell_hash, code_version
+from service.runs.moves import Wakeup
+from service.runs.settlement import settle_experiment
+
+
+def accept(
+    session: Session,
+    spec: ExperimentSpec,
+    runs: Sequence[RunSpec],
+    packs: Sequence[Sequence[RunSpec]],
+    *,
+    owner: str,
+    queue: str,
+    republish_first: timedelta,
+    priority: int = 0,
+) -> tuple[Experiment, list[Wakeup]]:
+    """Store an experiment with its runs, queued; the expensive packs first, so that none is left for last.
+
+    Args:
+        runs: ``spec.runs()``; its order is the order in which runs are listed.
+        packs: the same objects, grouped.
+        republish_first: when the reconciler sends a wake-up if the one sent after the commit got lost.
+    """
+    now = database_now(session)
+    experiment = Experiment(
+        id=uuid4(),
+        owner=owner,
+        name=spec.name,
+        status=ExperimentStatus.QUEUED,
+        spec=spec.model_dump(mode="json"),
+        spec_hash=spec.content_hash(),
+        code_version=code_version(),
+        run_count=len(runs),
+        created_at=now,
+    )
+    session.add(experiment)
+    estimated = sorted(((estimate_pack(pack), pack) for pack in packs), key=lambda pair: -pair[0].seconds)
+    rows = [
+        Pack(
+            experiment_id=experiment.id,
+            queue=queue,
+            priority=priority,
+            status=PackStatus.QUEUED,
+            members=len(pack),
+            estimated_seconds=estimate.seconds,
+            estimated_memory_bytes=estimate.memory_bytes,
+            run_after=now,
+            publish_at=now + republish_first,
+            created_at=now,
+        )
+        for estimate, pack in estimated
+    ]
+    session.add_all(rows)
+    session.flush()
+    position = {id(run): index for index, run in enumerate(runs)}
+    links: list[tuple[Run, int]] = []
+    for row, (_, pack) in zip(rows, estimated, strict=True):
+        for member, run in enumerate(pack):
+            links.append((_queued_run(experiment.id, row.id, member, run, now), position[id(run)]))
+    session.add_all(run for run, _ in links)
+    session.flush()
+    session.add_all(
+        ExperimentRun(experiment_id=experiment.id, run_id=run.id, position=place) for run, place in links
+    )
+    settle_experiment(session, now, experiment)
+    session.flush()
+    return experiment, [Wakeup(row.id, row.queue, row.priority) for row in rows]
+
+
+def _queued_run(experiment_id: UUID, pack_id: int, member: int, run: RunSpec, now: datetime) -> Run:
+    return Run(
+        id=uuid4(),
+        experiment_id=experiment_id,
+        pack_id=pack_id,
+        member=member,
+        cell_hash=cell_hash(run),
+        spec=run.model_dump(mode="json"),
+        label=label_of(run.learner),
+        target_kind=run.target.kind,
+        learner_kind=run.learner.kind,
+        n=run.n,
+        dim=run.dim,
+        seed=run.seed,
+        status=RunStatus.QUEUED,
+        created_at=now,
+    )

@@ -1,0 +1,175 @@
+"""What the owner of a claim may write while it lasts: heartbeat, progress, checkpoints, measurements.
+
+Every write begins with an UPDATE guarded by ``fence = mine AND status = running``. It takes the pack's row for
+the transaction and answers whether the claim still holds; 0 rows mean that somebody else owns the pack.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from bfc_core.specs import Measurement, RunSpec
+from service import models
+from service.database import database_now
+from service.models import Pack, PackStatus, Run, RunStatus
+from service.runs.settlement import settle_progress
+
+
+class FencedError(Exception):
+    """The claim is over: the pack was reaped, cancelled or finished, and may belong to somebody else."""
+
+    def __init__(self, pack_id: int, fence: int) -> None:
+        self.pack_id = pack_id
+        self.fence = fence
+        super().__init__(f"pack {pack_id} is no longer held under fence {fence}")
+
+
+@dataclass(frozen=True)
+class ClaimedRun:
+    """One live run of a claimed pack."""
+
+    id: UUID
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to execute a pack, until the lease runs out. ``runs`` is the order for ``execute_pack``."""
+
+    pack_id: int
+    fence: int
+    attempt: int
+    experiment_id: UUID
+    runs: tuple[ClaimedRun, ...]
+
+    @property
+    def run_ids(self) -> tuple[UUID, ...]:
+        """Ids in the order of ``runs``."""
+        return tuple(run.id for run in self.runs)
+
+
+def guard(session: Session, claim: Claim, now: datetime, **values: Any) -> None:  # noqa: ANN401 - column values
+    """Hold the claimed pack's row for this transaction and set ``values``.
+
+    Raises:
+        FencedError: the claim is over; nothing was written.
+    """
+    held = session.execute(
+        update(Pack)
+        .where(Pack.id == claim.pack_id, Pack.fence == claim.fence, Pack.status == PackStatus.RUNNING)
+        .values(heartbeat_at=now, **values)
+        .returning(Pack.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if held is None:
+        raise FencedError(claim.pack_id, claim.fence)
+
+
+def held_pack(session: Session, claim: Claim, now: datetime) -> Pack:
+    """Hold the claimed pack's row and read it.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    guard(session, claim, now)
+    return session.get_one(Pack, claim.pack_id, populate_existing=True)
+
+
+def heartbeat(session: Session, claim: Claim, lease: timedelta) -> None:
+    """Extend the lease.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    now = database_now(session)
+    guard(session, claim, now, lease_until=now + lease)
+
+
+def record_progress(session: Session, claim: Claim, step: int, steps: int) -> None:
+    """Store how far the pack is and tell the experiments that wait for it.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    now = database_now(session)
+    guard(session, claim, now, step=step, steps=steps)
+    pack = session.get_one(Pack, claim.pack_id, populate_existing=True)
+    live = session.scalars(
+        select(Run.id).where(Run.id.in_(claim.run_ids), Run.status == RunStatus.RUNNING).order_by(Run.member)
+    ).all()
+    settle_progress(session, now, pack, live)
+
+
+def record_checkpoint(session: Session, claim: Claim, step: int, uri: str, sha256: str) -> None:
+    """Point to the newest checkpoint; crashes are counted from here on.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    guard(
+        session,
+        claim,
+        database_now(session),
+        checkpoint_step=step,
+        checkpoint_uri=uri,
+        checkpoint_sha256=sha256,
+    )
+
+
+def record_measurements(
+    session: Session, claim: Claim, measurements: Sequence[tuple[UUID, Measurement]]
+) -> None:
+    """Append measurements; a point that is already there, from this attempt or an earlier one, is kept.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    guard(session, claim, database_now(session))
+    if not measurements:
+        return
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    session.execute(
+        dialect.insert(models.Measurement).on_conflict_do_nothing(),
+        [
+            {
+                "run_id": run_id,
+                "fence": claim.fence,
+                "name": measurement.name,
+                "step": measurement.step,
+                "stage": measurement.stage,
+                "level": measurement.level,
+                "value": measurement.value,
+            }
+            for run_id, measurement in measurements
+        ],
+    )
+
+
+def cancel_requests(session: Session, claim: Claim) -> frozenset[UUID]:
+    """Runs of the claim that shall stop.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    requested = session.execute(
+        select(Pack.cancel_requested_at).where(
+            Pack.id == claim.pack_id, Pack.fence == claim.fence, Pack.status == PackStatus.RUNNING
+        )
+    ).one_or_none()
+    if requested is None:
+        raise FencedError(claim.pack_id, claim.fence)
+    if requested.cancel_requested_at is None:
+        return frozenset()
+    return frozenset(
+        session.scalars(
+            select(Run.id).where(
+                Run.id.in_(claim.run_ids), Run.status.in_([RunStatus.CANCELLING, RunStatus.CANCELLED])
+            )
+        )
+    )

@@ -1,0 +1,111 @@
+"""Reading runs and their measurements."""
+
+from functools import cache
+from uuid import UUID
+
+from sqlalchemy import Row, Select, select
+from sqlalchemy.orm import Session
+
+from bfc_core.specs import Metrics, RunSpec
+from service.errors import RunNotFoundError
+from service.models import ExperimentRun, Measurement, Pack, Report, Run, RunStatus
+from service.pagination import Page, decode_cursor, encode_cursor
+from service.runs.schemas import MeasurementRead, RunRead
+
+
+@cache
+def terminal_statuses() -> frozenset[RunStatus]:
+    """Statuses that never change again."""
+    return frozenset(status for status in RunStatus if status.is_terminal)
+
+
+def read_run(session: Session, run_id: UUID) -> RunRead:
+    """Read one run.
+
+    Raises:
+        RunNotFoundError: there is none of this id.
+    """
+    row = session.execute(_runs().where(Run.id == run_id)).first()
+    if row is None:
+        raise RunNotFoundError(run_id)
+    return _read(row)
+
+
+def list_runs(
+    session: Session, experiment_id: UUID, status: RunStatus | None, limit: int, cursor: str | None
+) -> Page[RunRead]:
+    """Runs of an experiment in the order of its grid."""
+    query = _runs().where(ExperimentRun.experiment_id == experiment_id)
+    if status is not None:
+        query = query.where(Run.status == status)
+    if cursor is not None:
+        query = query.where(ExperimentRun.position > decode_cursor(cursor, (int,))[0])
+    rows = session.execute(query.order_by(ExperimentRun.position).limit(limit + 1)).all()
+    return Page(
+        items=[_read(row) for row in rows[:limit]],
+        next_cursor=encode_cursor(rows[limit - 1].position) if len(rows) > limit else None,
+    )
+
+
+def list_measurements(
+    session: Session, run_id: UUID, name: str | None, limit: int, cursor: str | None
+) -> Page[MeasurementRead]:
+    """Measurements of a run in the order in which they were stored."""
+    read_run(session, run_id)
+    query = select(Measurement).where(Measurement.run_id == run_id)
+    if name is not None:
+        query = query.where(Measurement.name == name)
+    if cursor is not None:
+        query = query.where(Measurement.id > decode_cursor(cursor, (int,))[0])
+    rows = session.scalars(query.order_by(Measurement.id).limit(limit + 1)).all()
+    return Page(
+        items=[
+            MeasurementRead(
+                id=row.id, name=row.name, step=row.step, stage=row.stage, level=row.level, value=row.value
+            )
+            for row in rows[:limit]
+        ],
+        next_cursor=encode_cursor(rows[limit - 1].id) if len(rows) > limit else None,
+    )
+
+
+def _runs() -> Select[Run, Report, int, int, int]:
+    return (
+        select(Run, Report, Pack.step, Pack.steps, ExperimentRun.position)
+        .join(Pack, Pack.id == Run.pack_id)
+        .join(
+            ExperimentRun,
+            ExperimentRun.run_id == Run.id,
+        )
+        .outerjoin(Report, Report.run_id == Run.id)
+    )
+
+
+def _read(row: Row[Run, Report, int, int, int]) -> RunRead:
+    run: Run = row[0]
+    report: Report | None = row[1]  # an outer join: a live run has none
+    step, steps = row.step, row.steps
+    spec = RunSpec.model_validate(run.spec)
+    share = min(1.0, step / steps) if steps else 0.0
+    return RunRead(
+        id=run.id,
+        experiment_id=run.experiment_id,
+        status=run.status,
+        target=spec.target,
+        learner=spec.learner,
+        label=run.label,
+        n=run.n,
+        dim=run.dim,
+        seed=run.seed,
+        metrics=Metrics.model_validate(report.metrics) if report and report.metrics is not None else None,
+        seconds=report.seconds if report else None,
+        steps=report.steps if report else None,
+        selection=report.selection if report else {},
+        warnings=report.warnings if report else [],
+        message=report.message if report else run.message,
+        progress=1.0 if run.status.is_terminal else share,
+        attempts=run.attempts,
+        created_at=run.created_at,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+    )

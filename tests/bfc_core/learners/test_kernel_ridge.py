@@ -1,0 +1,154 @@
+"""Kernel ridge as a learner: what it chooses, says, refuses and predicts."""
+
+import pytest
+import torch
+
+from bfc_core.errors import ResourceLimitExceeded
+from bfc_core.kernel_cost import kernel_memory_bytes
+from bfc_core.learners import kernel_ridge
+from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
+from bfc_core.specs import KernelRidge
+
+DIM = 6
+
+
+def normal(rows: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, DIM, generator=generator, dtype=torch.float64)
+
+
+def target(x: torch.Tensor) -> torch.Tensor:
+    return 5 + x[:, 0] * x[:, 1] + x[:, 2] ** 2
+
+
+def fit(n: int = 200, y: torch.Tensor | None = None, **body: object) -> FittedKernel:
+    learner = KernelRidge.model_validate({"kind": "kernel_ridge", **body})
+    x = normal(n)
+    return fit_kernel_ridge(learner, x, target(x) if y is None else y, lambda *_: None, None)
+
+
+def nmse(fitted: FittedKernel) -> float:
+    x = normal(500, seed=1)
+    return float((fitted(x) - target(x)).square().mean() / target(x).var())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "most"),
+    [
+        ({"kind": "polynomial", "degree": 2}, 1e-6),
+        ({"kind": "polynomial", "degree": 4}, 1e-2),
+        ({"kind": "rbf"}, 0.02),
+        ({"kind": "nngp"}, 0.2),
+        ({"kind": "ntk", "depth": 2}, 0.2),
+        ({"kind": "ntk", "activation": "centred_quadratic", "depth": 1}, 0.02),
+    ],
+)
+def test_every_kernel_learns_a_quadratic(kernel: dict, most: float) -> None:
+    assert nmse(fit(kernel=kernel)) <= most
+
+
+def test_the_quadratic_map_makes_a_linear_kernel_quadratic() -> None:
+    kernel = {"kind": "polynomial", "degree": 1}
+    x = normal(200)
+    squares = x[:, 2] ** 2 - 2 * x[:, 4] ** 2
+    fresh = normal(100, seed=1)
+    expected = fresh[:, 2] ** 2 - 2 * fresh[:, 4] ** 2
+    given = fit(y=squares, kernel=kernel, feature_map="quadratic")
+    plain = fit(y=squares, kernel=kernel)
+    torch.testing.assert_close(given(fresh), expected, rtol=1e-5, atol=1e-5)
+    assert (plain(fresh) - expected).square().mean() > 0.5 * expected.var()
+
+
+def test_low_rank_and_full_solvers_give_the_same_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = target(normal(200)) + normal(200, seed=5)[:, 0]
+    kernel = {"kind": "polynomial", "degree": 2}
+    low_rank = fit(y=noisy, kernel=kernel)
+    monkeypatch.setattr(kernel_ridge, "is_solved_by_features", lambda *_: False)
+    full = fit(y=noisy, kernel=kernel)
+    monkeypatch.setattr(kernel_ridge, "EIGENDECOMPOSITION_LIMIT", 100)
+    refitted = fit(y=noisy, kernel=kernel)
+    solvers = [fitted.selection["solver"] for fitted in (low_rank, full, refitted)]
+    assert solvers == ["features", "eigendecomposition", "refits"]
+    fresh = normal(700, seed=1)
+    for other in (full, refitted):
+        assert other.selection["relative_ridge"] == pytest.approx(low_rank.selection["relative_ridge"])
+        assert other.selection["loo_mse"] == pytest.approx(low_rank.selection["loo_mse"])
+        torch.testing.assert_close(other(fresh), low_rank(fresh), rtol=1e-7, atol=1e-7)
+
+
+def test_the_bandwidth_is_the_one_with_the_least_leave_one_out_error() -> None:
+    noisy = target(normal(150)) + normal(150, seed=5)[:, 0]
+    bandwidths = (0.1, 0.7, 1.5, 40.0)
+    singles = {b: fit(150, noisy, kernel={"kind": "rbf", "bandwidths": [b]}) for b in bandwidths}
+    best = min(bandwidths, key=lambda b: singles[b].selection["loo_mse"])
+    chosen = fit(150, noisy, kernel={"kind": "rbf", "bandwidths": bandwidths})
+    assert chosen.selection["bandwidth"] == best
+    assert chosen.selection["loo_mse"] == pytest.approx(singles[best].selection["loo_mse"])
+
+
+def test_edges_of_the_grids_are_flagged_and_warned_of_in_words() -> None:
+    noise = normal(80, seed=9)[:, 0]
+    fitted = fit(80, noise, kernel={"kind": "polynomial", "degree": 2}, ridges=[1e-6, 1e-4])
+    assert fitted.selection["at_edge"] is True
+    assert any("largest ridge of the grid" in warning for warning in fitted.warnings)
+    fitted = fit(80, kernel={"kind": "rbf", "bandwidths": [0.05, 0.1]})
+    assert fitted.selection["bandwidth_at_edge"] is True
+    assert any("bandwidth, 0.1," in warning for warning in fitted.warnings)
+    inner = fit(kernel={"kind": "ntk"}, y=target(normal(200)) + normal(200, seed=5)[:, 0])
+    assert inner.selection["at_edge"] is False
+    assert inner.warnings == ()
+
+
+def test_more_memory_than_allowed_is_refused_before_any_of_it_is_taken() -> None:
+    n = 1_000_000
+    learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": {"kind": "rbf"}})
+    # An expanded row takes no memory itself, and no machine of today would hold the 7 TiB of its gram.
+    x, called = torch.zeros(1, DIM, dtype=torch.float64).expand(n, DIM), []
+    with pytest.raises(ResourceLimitExceeded, match="1000000 samples") as refusal:
+        fit_kernel_ridge(learner, x, x[:, 0], lambda *counts: called.append(counts), 2**40)
+    assert refusal.value.needed_bytes == kernel_memory_bytes(n, test_samples=0) > 2**40
+    assert called == []
+
+
+def test_exactly_the_planned_memory_is_accepted() -> None:
+    learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": {"kind": "polynomial"}})
+    x = normal(50)
+    fitted = fit_kernel_ridge(learner, x, target(x), lambda *_: None, kernel_memory_bytes(50, 0))
+    assert fitted(x).shape == (50,)
+
+
+@pytest.mark.parametrize("limit", [2000, 100])
+def test_progress_is_monotonic_ends_complete_and_may_stop_the_fit(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_ridge, "EIGENDECOMPOSITION_LIMIT", limit)
+    learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": {"kind": "rbf"}})
+    x, counts = normal(200), []
+    fit_kernel_ridge(learner, x, target(x), lambda *count: counts.append(count), None)
+    done, expected = zip(*counts, strict=True)
+    assert list(done) == sorted(done)
+    assert len(set(expected)) == 1
+    assert done[0] == 0
+    assert done[-1] == expected[-1]
+
+    def stop_after_two(solved: int, expected: int) -> None:
+        if solved == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit_kernel_ridge(learner, x, target(x), stop_after_two, None)
+
+
+def test_the_same_samples_give_the_same_numbers_in_any_precision_of_input() -> None:
+    fresh = normal(50, seed=3)
+    kernel = {"kind": "ntk"}
+    assert torch.equal(fit(kernel=kernel)(fresh), fit(kernel=kernel)(fresh))
+    learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": kernel})
+    x = normal(64).float()
+    fitted = fit_kernel_ridge(learner, x, target(x), lambda *_: None, None)
+    assert fitted(fresh.float()).dtype == torch.float64
+
+
+def test_a_constant_target_is_predicted_exactly() -> None:
+    fitted = fit(40, torch.full((40,), 3.5, dtype=torch.float64), kernel={"kind": "rbf"})
+    torch.testing.assert_close(fitted(normal(5, seed=2)), torch.full((5,), 3.5, dtype=torch.float64))

@@ -1,0 +1,87 @@
+"""The network's closed-form gradients against autograd, and the target as a member of its function class."""
+
+import pytest
+import torch
+
+from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.networks.truncation import truncated_square, truncated_square_derivative
+from bfc_core.seeding import generator_for
+from bfc_core.specs import HierarchicalQuadratic, WorkedExample1, hierarchy_of
+from bfc_core.training.objective import loss_slope, loss_value
+from bfc_core.training.regularizer import Regularizer
+
+THREE_LEVELS = HierarchicalQuadratic(
+    kind="hierarchical_quadratic",
+    widths=(3, 2, 2),
+    alphas=(1.0, 0.4, 0.2),
+    connections={2: (1,), 3: (2, 0), 4: (3, 1, 0)},
+)
+
+
+def network_and_members(width: int, truncation: float | None, members: int = 2):
+    hierarchy = hierarchy_of(THREE_LEVELS)
+    network = DistilledDenseNet(hierarchy, dim=5, width=width, truncation=truncation)
+    flats, lifts = [], []
+    for seed in range(members):
+        generator = generator_for(seed, "init")
+        lifts.append(network.draw_lifts(generator))
+        flats.append(network.draw_weights(generator, 0.4))
+    stacked = {level: torch.stack([lift[level] for lift in lifts]) for level in network.levels}
+    alphas = {level: torch.full((members,), alpha).double() for level, alpha in hierarchy.alphas.items()}
+    return network, torch.stack(flats), stacked, alphas
+
+
+@pytest.mark.parametrize("width", [2, 11], ids=["W applied directly", "through the form M"])
+@pytest.mark.parametrize("truncation", [None, 0.5])
+@pytest.mark.parametrize("loss", ["huber", "squared"])
+def test_gradient_agrees_with_autograd(width: int, truncation: float | None, loss: str) -> None:
+    network, flat, lifts, alphas = network_and_members(width, truncation)
+    levels = tuple(network.levels)
+    x = torch.randn(2, 16, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
+    y = torch.randn(2, 16, generator=generator_for(7, "noise"), dtype=torch.float64)
+    regularizer = Regularizer(network, (1.0, 0.3, 0.1), 1e-2, alphas)
+
+    leaf = flat.clone().requires_grad_()
+    output = network.forward(leaf, lifts, alphas, x, levels).output
+    (loss_value(output - y, loss, 0.3) + regularizer.value(leaf, levels, levels)).sum().backward()
+
+    gradient = torch.zeros_like(flat)
+    passed = network.forward(flat, lifts, alphas, x, levels)
+    slope = loss_slope(passed.output - y, loss, 0.3)
+    network.backward(flat, lifts, alphas, passed, slope, frozenset(levels), gradient)
+    regularizer.add_gradient(flat, levels, levels, gradient)
+    torch.testing.assert_close(gradient, leaf.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_a_frozen_level_gets_no_gradient_and_the_free_one_its_own() -> None:
+    network, flat, lifts, alphas = network_and_members(4, None)
+    x = torch.randn(2, 16, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
+    passed = network.forward(flat, lifts, alphas, x, (2, 3))
+    slope = loss_slope(passed.output, "squared", 1.0)
+    only_upper, everything = torch.zeros_like(flat), torch.zeros_like(flat)
+    network.backward(flat, lifts, alphas, passed, slope, frozenset({3}), only_upper)
+    network.backward(flat, lifts, alphas, passed, slope, frozenset({2, 3}), everything)
+    assert network.weights(only_upper, 2).abs().max() == 0 == network.distilled(only_upper, 2).abs().max()
+    torch.testing.assert_close(network.weights(only_upper, 3), network.weights(everything, 3))
+    assert network.distilled(everything, 2).abs().max() > 0
+
+
+def test_truncation_is_the_square_inside_and_constant_outside() -> None:
+    z = torch.linspace(-5, 5, 4000, dtype=torch.float64, requires_grad=True)
+    value = truncated_square(z, 1.5)
+    inside, outside = z.detach().abs() <= 1.5, z.detach().abs() >= 3.0
+    torch.testing.assert_close(value[inside], z[inside].square())
+    assert value[outside].max() == value[outside].min()
+    (slope,) = torch.autograd.grad(value.sum(), z)
+    torch.testing.assert_close(truncated_square_derivative(z.detach(), 1.5), slope, rtol=1e-9, atol=1e-9)
+
+
+def test_a_level_that_reads_the_input_itself_is_a_plain_quadratic() -> None:
+    hierarchy = hierarchy_of(WorkedExample1(kind="worked_example_1"))
+    network = DistilledDenseNet(hierarchy, dim=4, width=3, truncation=None)
+    flat = network.draw_weights(generator_for(1, "init"), 1.0)[None]
+    x = torch.randn(1, 9, 4, generator=generator_for(1, "inputs"), dtype=torch.float64)
+    alphas = {level: torch.ones(1, dtype=torch.float64) for level in network.levels}
+    output = network.forward(flat, {}, alphas, x, (2,)).output
+    expected = (x[0] @ network.weights(flat, 2)[0].mT).square().sum(1)
+    torch.testing.assert_close(output[0], expected)

@@ -1,0 +1,71 @@
+"""``python -m worker``: one worker process, until SIGTERM."""
+
+import logging
+import os
+import sys
+
+from celery import signals
+
+from service.config import Settings
+from service.database import open_database
+from service.jobs import Publisher
+from service.parent_watch import watch_parent
+from service.runs.reconciler import Reconciler
+from worker.celery_app import build_app
+from worker.child_process import ChildStarter
+from worker.devices import choose_device
+from worker.housekeeping import Housekeeping
+from worker.slots import WorkerSlot
+from worker.training import Training
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run a worker; the exit code is 0 after a drain."""
+    settings = Settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    device = choose_device(settings.device)
+    # Children inherit it; the number of threads of OpenMP and the visible GPUs are read once, at import of torch.
+    threads = settings.child_threads or max(1, (os.cpu_count() or 1) // settings.concurrency)
+    os.environ.update({"OMP_NUM_THREADS": str(threads), **device.environment})  # noqa: TID251
+    slot = WorkerSlot(settings.data_dir)
+    database = open_database(settings.database_url, settings.busy_timeout)
+    publisher = Publisher(settings)
+    publisher.start()
+    starter = ChildStarter(settings.child_start)
+    starter.warm()
+    training = Training(settings, database, publisher, starter, device, slot.worker_id)
+    housekeeping = Housekeeping(settings, database, publisher, slot)
+    reconciler = Reconciler(database, publisher, settings, also=housekeeping.tick)
+    housekeeping.begin()
+    reconciler.start()
+    app = build_app(settings, training.train)
+
+    # Celery passes keyword arguments of its own; a drain begins with the first SIGTERM or SIGINT.
+    def drain(**_celery: object) -> None:
+        logger.info("worker.draining id=%s", slot.worker_id)
+        training.draining.set()
+
+    signals.worker_shutting_down.connect(drain, weak=False)
+    watch_parent(settings.parent_pipe)
+    logger.info("worker.started id=%s queue=%s device=%s", slot.worker_id, settings.queue, settings.device)
+    worker = app.Worker(
+        hostname=f"bfc@{slot.worker_id}",
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+        loglevel=settings.log_level,
+    )
+    worker.start()
+    reconciler.stop()
+    housekeeping.end()
+    publisher.stop()
+    database.dispose()
+    slot.release()
+    logger.info("worker.stopped id=%s", slot.worker_id)
+    return int(worker.exitcode or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

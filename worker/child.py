@@ -1,0 +1,160 @@
+"""The process that trains one pack. It knows no database and no broker, only a job and two pipes.
+
+Up go JSON documents ``{"kind": "progress" | "measured" | "checkpoint" | "stopped" | "finished" | "interrupted" |
+"error", …}``; down come ``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the worker dies its
+end of the control pipe closes and this process ends at once: it never outlives its owner.
+"""
+
+import faulthandler
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from bfc_core.checkpoint import CheckpointFolder
+from bfc_core.errors import BfcError, PackInterrupted, ResourceLimitExceeded
+from bfc_core.run import execute_pack
+from bfc_core.specs import Measurement, RunSpec
+from worker.child_job import ChildJob
+
+_ORPHANED = 86
+_LEAST_PROGRESS_SECONDS = 0.1
+
+
+class PipeObserver:
+    """Reports upwards; answers from what came down. Called from the training thread."""
+
+    def __init__(self, lines: Connection, crash_point: str | None) -> None:
+        self._lines = lines
+        self._lock = threading.Lock()
+        self._crash_point = crash_point
+        self._cancelled: frozenset[int] = frozenset()
+        self._acknowledged: frozenset[int] = frozenset()
+        self._is_stopping = False
+        self._last_progress = 0.0
+
+    def send(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - JSON values
+        """Write one document."""
+        with self._lock:
+            self._lines.send_bytes(json.dumps({"kind": kind, **fields}, allow_nan=False).encode())
+
+    def listen(self, control: Connection) -> None:
+        """Follow what comes down until the worker is gone; then end this process."""
+        try:
+            while True:
+                message = json.loads(control.recv_bytes())
+                if message["kind"] == "cancel":
+                    self._cancelled |= frozenset(message["members"])
+                else:
+                    self._is_stopping = True
+        except (EOFError, OSError):
+            os._exit(_ORPHANED)
+
+    def ask_to_stop(self, *_signal: object) -> None:
+        """SIGTERM means the same as the line."""
+        self._is_stopping = True
+
+    def crash_at(self, point: str) -> None:
+        """Die here if a test asked for it."""
+        if point == self._crash_point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def progressed(self, step: int, steps: int) -> None:
+        """Send it, a few times a second."""
+        now = time.monotonic()
+        if now - self._last_progress >= _LEAST_PROGRESS_SECONDS or step >= steps:
+            self._last_progress = now
+            self.send("progress", step=step, steps=steps)
+        self.crash_at("in_training")
+
+    def measured(self, run: int, measurements: Sequence[Measurement]) -> None:
+        """Send them."""
+        self.send("measured", member=run, measurements=[m.model_dump(mode="json") for m in measurements])
+
+    def cancelled(self) -> frozenset[int]:
+        """Members to be masked; once the training has seen them, the worker may call them stopped."""
+        cancelled = self._cancelled
+        if new := cancelled - self._acknowledged:
+            self._acknowledged = cancelled
+            self.send("stopped", members=sorted(new))
+        return cancelled
+
+    def stop_requested(self) -> bool:
+        """Whether to save and stop."""
+        return self._is_stopping
+
+
+def run(job_text: str, control: Connection, lines: Connection) -> None:
+    """Execute one job; the entry point of the process."""
+    job = ChildJob.model_validate_json(job_text)
+    _own_group_and_log(Path(job.log))
+    observer = PipeObserver(lines, job.crash_point)
+    signal.signal(signal.SIGTERM, observer.ask_to_stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=observer.listen, args=(control,), name="control", daemon=True).start()
+    torch.set_num_threads(job.threads)
+    try:
+        with threadpool_limits(job.threads):
+            _train(job, observer)
+    except PackInterrupted:
+        observer.send("interrupted")
+    except (MemoryError, OSError):
+        # Of this machine at this moment, not of the spec: try again, somewhere else or later.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    except ResourceLimitExceeded as error:
+        observer.send("error", code="resource_limit_exceeded", text=str(error))
+    except BfcError as error:
+        observer.send("error", code="refused", text=str(error))
+    except Exception as error:  # noqa: BLE001 - the one place where a defect of a run becomes an answer
+        traceback.print_exc()
+        observer.send("error", code="internal_error", text=f"{type(error).__name__}: {error}")
+    lines.close()
+
+
+def _train(job: ChildJob, observer: PipeObserver) -> None:
+    checkpoints = CheckpointFolder(
+        Path(job.folder),
+        earlier=tuple(Path(folder) for folder in job.earlier),
+        interval_seconds=job.checkpoint_interval_seconds,
+    )
+    checkpoints.saved = lambda step, path, digest: observer.send(
+        "checkpoint", step=step, path=str(path), sha256=digest
+    )
+    specs = [RunSpec.model_validate(spec) for spec in job.specs]
+    reports = execute_pack(specs, observer, job.device, checkpoints, job.kernel_memory_limit_bytes)
+    observer.crash_at("before_result_file")
+    _write_result(Path(job.result), [report.model_dump_json() for report in reports])
+    observer.crash_at("after_result_file")
+    observer.send("finished")
+
+
+def _write_result(file: Path, reports: list[str]) -> None:
+    digest = hashlib.sha256("\n".join(reports).encode()).hexdigest()
+    temporary = file.with_name(f".{file.name}.tmp")
+    with temporary.open("w") as stream:
+        json.dump({"reports": reports, "sha256": digest}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+def _own_group_and_log(log: Path) -> None:
+    os.setpgid(0, 0)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    faulthandler.enable()

@@ -1,0 +1,22 @@
+"""What a child is told: everything it needs and no credentials."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ChildJob(BaseModel):
+    """One pack to execute."""
+
+    model_config = ConfigDict(frozen=True)
+
+    specs: list[dict[str, Any]]
+    device: str
+    threads: int
+    folder: str
+    earlier: list[str]
+    log: str
+    result: str
+    checkpoint_interval_seconds: float
+    kernel_memory_limit_bytes: int
+    crash_point: str | None = None

@@ -1,0 +1,189 @@
+"""Turns what a child says into fenced writes, in a thread of its own.
+
+While the database is away nothing is lost and nothing is killed: what came is kept and written when it is back.
+Only a definite answer that the claim is over (``FencedError``) ends an attempt.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from bfc_core.specs import Measurement
+from service.config import Settings
+from service.database import Database
+from service.models import AttemptOutcome
+from service.runs import claims, lifecycle
+from service.runs.claims import Claim, FencedError
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.5
+_BATCH = 500
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class _Pending:
+    """What the database has not heard yet; only the newest progress and checkpoint matter."""
+
+    measurements: list[tuple[UUID, Measurement]] = field(default_factory=list)
+    progress: tuple[int, int] | None = None
+    checkpoint: tuple[int, str, str] | None = None
+    stopped: set[UUID] = field(default_factory=set)
+
+
+class Recorder:
+    """Heartbeats, progress, measurements and the look for cancels, for one claim.
+
+    ``cancelled`` and ``is_fenced`` are read by the thread that watches the child.
+    """
+
+    def __init__(self, database: Database, claim: Claim, settings: Settings) -> None:
+        self._database = database
+        self._claim = claim
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._pending = _Pending()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name=f"recorder-{claim.pack_id}", daemon=True)
+        self._next_heartbeat = 0.0
+        self._next_progress = 0.0
+        self.cancelled: frozenset[UUID] = frozenset()
+        self.is_fenced = False
+
+    def start(self) -> None:
+        """Record in a thread until ``end``."""
+        self._thread.start()
+
+    def measured(self, run_id: UUID, measurements: Sequence[Measurement]) -> None:
+        """Keep measurements of a run for the next write."""
+        with self._lock:
+            self._pending.measurements.extend((run_id, measurement) for measurement in measurements)
+
+    def progressed(self, step: int, steps: int) -> None:
+        """Keep the newest progress."""
+        with self._lock:
+            self._pending.progress = (step, steps)
+
+    def saved(self, step: int, path: str, sha256: str) -> None:
+        """Keep the newest checkpoint."""
+        with self._lock:
+            self._pending.checkpoint = (step, path, sha256)
+
+    def has_stopped(self, run_ids: Collection[UUID]) -> None:
+        """Keep that the child has masked these runs."""
+        with self._lock:
+            self._pending.stopped.update(run_ids)
+
+    def end(
+        self,
+        how: Callable[[Session], Answer],
+        outcome: AttemptOutcome,
+        give_up: Callable[[], bool],
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> Answer | None:
+        """Write what is kept, then end the claim with ``how``, trying until the database has answered.
+
+        Args:
+            how: one of ``lifecycle``'s functions that end a claim.
+            outcome: what the attempt's row says once ``how`` is committed.
+            give_up: asked between two tries.
+            before_commit: called when everything but the commit is done.
+
+        Returns:
+            What ``how`` answered; None after a commit whose answer was lost, or given up.
+
+        Raises:
+            FencedError: the claim was over before.
+        """
+        self._stopped.set()
+        self._thread.join()
+        while True:
+            try:
+                self._flush()
+                with self._database.writing() as session:
+                    answer = how(session)
+                    before_commit()
+            except FencedError:
+                if self._has_ended_with(outcome):
+                    return None
+                raise
+            except DBAPIError as error:
+                logger.warning("attempt.end_delayed pack_id=%s error=%r", self._claim.pack_id, error.orig)
+                if give_up():
+                    return None
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return answer
+
+    def _has_ended_with(self, outcome: AttemptOutcome) -> bool:
+        """Whether an earlier try did it although its answer got lost."""
+        with self._database.reading() as session:
+            return lifecycle.attempt_outcome(session, self._claim) is outcome
+
+    def _repeat(self) -> None:
+        pause = self._settings.control_interval.total_seconds()
+        while not self._stopped.wait(pause):
+            try:
+                self._beat()
+                if time.monotonic() >= self._next_progress:
+                    self._flush()
+                    self._next_progress = time.monotonic() + self._settings.progress_interval.total_seconds()
+                with self._database.reading() as session:
+                    self.cancelled = claims.cancel_requests(session, self._claim)
+            except FencedError:
+                logger.warning("attempt.fenced pack_id=%s fence=%s", self._claim.pack_id, self._claim.fence)
+                self.is_fenced = True
+                return
+            except DBAPIError as error:
+                logger.warning("attempt.unrecorded pack_id=%s error=%r", self._claim.pack_id, error.orig)
+            except Exception:
+                # Silence would let the lease run out; the next turn tries again.
+                logger.exception("attempt.recording_failed pack_id=%s", self._claim.pack_id)
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._next_heartbeat:
+            return
+        with self._database.writing() as session:
+            claims.heartbeat(session, self._claim, self._settings.lease)
+        self._next_heartbeat = time.monotonic() + self._settings.heartbeat_interval.total_seconds()
+
+    def _flush(self) -> None:
+        """Write what is kept; what could not be written is kept again, before what came since."""
+        with self._lock:
+            taken, self._pending = self._pending, _Pending()
+        try:
+            self._write(taken)
+        except BaseException:
+            with self._lock:
+                newer = self._pending
+                self._pending = _Pending(
+                    taken.measurements + newer.measurements,
+                    newer.progress or taken.progress,
+                    newer.checkpoint or taken.checkpoint,
+                    taken.stopped | newer.stopped,
+                )
+            raise
+
+    def _write(self, taken: _Pending) -> None:
+        while taken.measurements:
+            with self._database.writing() as session:
+                claims.record_measurements(session, self._claim, taken.measurements[:_BATCH])
+            del taken.measurements[:_BATCH]
+        if taken.checkpoint is not None:
+            with self._database.writing() as session:
+                claims.record_checkpoint(session, self._claim, *taken.checkpoint)
+        if taken.stopped:
+            with self._database.writing() as session:
+                lifecycle.settle_cancelled(session, self._claim, taken.stopped)
+        if taken.progress is not None:
+            with self._database.writing() as session:
+                claims.record_progress(session, self._claim, *taken.progress)

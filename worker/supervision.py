@@ -1,0 +1,151 @@
+"""Watches one child to its end: passes its lines on, carries cancels down, and knows when to stop waiting."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from bfc_core.specs import Measurement
+from service.config import Settings
+from service.runs.claims import Claim
+from worker.child_process import ChildProcess
+from worker.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+_TURN_SECONDS = 0.1
+_MEMORY_LOOK_SECONDS = 1.0
+
+
+class EndingKind(StrEnum):
+    """How it ended, and thereby what is to be done with the claim."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a child. ``is_shared``: a failure of the pack as a whole."""
+
+    kind: EndingKind
+    code: str = ""
+    text: str = ""
+    is_shared: bool = False
+
+
+class Supervision:
+    """One child under watch, by one thread."""
+
+    def __init__(
+        self,
+        child: ChildProcess,
+        claim: Claim,
+        recorder: Recorder,
+        settings: Settings,
+        draining: threading.Event,
+    ) -> None:
+        self._child = child
+        self._claim = claim
+        self._recorder = recorder
+        self._settings = settings
+        self._draining = draining
+        self._member = {run.id: index for index, run in enumerate(claim.runs)}
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self._next_memory_look = self._started
+        self._told: frozenset[UUID] = frozenset()
+        self._kill_at: float | None = None
+        self._verdict: Ending | None = None
+
+    def watch(self) -> Ending:
+        """Return when the child is gone."""
+        while not self._child.is_over:
+            for document in self._child.read(_TURN_SECONDS):
+                self._last_line = time.monotonic()
+                self._take(document)
+            self._look()
+        code = self._child.close()
+        if self._recorder.is_fenced:
+            return Ending(EndingKind.FENCED)
+        if self._verdict is not None:
+            return self._verdict
+        if self._draining.is_set():
+            return Ending(EndingKind.RELEASED)
+        return Ending(EndingKind.CRASHED, "child_died", f"the training process ended with code {code}")
+
+    def _take(self, document: dict[str, Any]) -> None:
+        runs = self._claim.runs
+        match document["kind"]:
+            case "progress":
+                self._recorder.progressed(document["step"], document["steps"])
+            case "measured":
+                measurements = [Measurement.model_validate(value) for value in document["measurements"]]
+                self._recorder.measured(runs[document["member"]].id, measurements)
+            case "checkpoint":
+                self._recorder.saved(document["step"], document["path"], document["sha256"])
+            case "stopped":
+                self._recorder.has_stopped([runs[member].id for member in document["members"]])
+            case "finished":
+                self._verdict = Ending(EndingKind.FINISHED)
+            case "interrupted":
+                self._verdict = self._verdict or Ending(EndingKind.RELEASED)
+            case "error":
+                self._verdict = Ending(EndingKind.FAILED, document["code"], document["text"])
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._recorder.is_fenced:
+            self._child.kill()
+        elif self._kill_at is not None:
+            if now >= self._kill_at:
+                self._child.kill()
+        elif self._draining.is_set():
+            self._stop(self._settings.drain_grace.total_seconds())
+        else:
+            self._carry_cancels()
+            self._enforce_limits(now)
+
+    def _carry_cancels(self) -> None:
+        wanted = self._recorder.cancelled
+        if wanted == self._told:
+            return
+        self._told = wanted
+        if len(wanted) == len(self._claim.runs):
+            self._verdict = Ending(EndingKind.CANCELLED)
+            self._stop(self._settings.cancel_grace.total_seconds())
+        else:
+            self._child.tell("cancel", members=sorted(self._member[run_id] for run_id in wanted))
+
+    def _enforce_limits(self, now: float) -> None:
+        budget = self._claim.runs[0].spec.budget.seconds
+        if budget is not None and now - self._started > budget:
+            text = f"the pack's budget of {budget:g} seconds is spent; allow more seconds or fewer steps"
+            self._refuse(Ending(EndingKind.FAILED, "time_limit_exceeded", text, is_shared=True))
+        elif now - self._last_line > self._settings.stall_timeout.total_seconds():
+            text = f"no progress for {self._settings.stall_timeout.total_seconds():g} seconds"
+            self._refuse(Ending(EndingKind.CRASHED, "stalled", text))
+        limit = self._settings.child_memory_limit_bytes
+        if limit is not None and now >= self._next_memory_look:
+            self._next_memory_look = now + _MEMORY_LOOK_SECONDS
+            if self._child.resident_bytes() > limit:
+                text = f"the training process held more than {limit / 2**30:.2f} GiB"
+                self._refuse(Ending(EndingKind.FAILED, "memory_limit_exceeded", text))
+
+    def _refuse(self, verdict: Ending) -> None:
+        self._verdict = verdict
+        self._kill_at = 0.0
+        self._child.kill()
+
+    def _stop(self, grace_seconds: float) -> None:
+        """Ask politely; what has not ended after the grace is killed."""
+        self._child.tell("stop")
+        self._child.terminate()
+        self._kill_at = time.monotonic() + grace_seconds

@@ -1,0 +1,188 @@
+"""The task: claim whatever pack is due, see a child through it, end the claim. It may arrive twice or too late."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from bfc_core.specs import Report
+from service.config import CrashPoint, Settings
+from service.database import Database
+from service.jobs import Publisher
+from service.models import AttemptOutcome
+from service.runs import lifecycle
+from service.runs.claims import Claim, FencedError
+from service.runs.moves import Failure, Wakeup
+from worker.child_job import ChildJob
+from worker.child_process import ChildStarter
+from worker.devices import DeviceChoice
+from worker.pack_folder import PackFolder, delete_packs, read_result
+from worker.recorder import Recorder
+from worker.supervision import Ending, EndingKind, Supervision
+
+logger = logging.getLogger(__name__)
+
+
+class Training:
+    """Executes packs one after another; shared by the worker's threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        publisher: Publisher,
+        starter: ChildStarter,
+        device: DeviceChoice,
+        worker_id: str,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._publisher = publisher
+        self._starter = starter
+        self._device = device
+        self._worker_id = worker_id
+        self.draining = threading.Event()
+        """Set when this worker shall end: packs are checkpointed and given back."""
+
+    def train(self, pack_id: int) -> None:
+        """Work on the most urgent pack; ``pack_id`` is only what woke us."""
+        if self.draining.is_set():
+            return
+        try:
+            claim = self._claim()
+        except DBAPIError as error:
+            # The wake-up may go: the pack stays queued and the reconciler sends another.
+            logger.warning("pack.unclaimed pack_id=%s error=%r", pack_id, error.orig)
+            return
+        if claim is None:
+            return
+        self._crash_at("after_claim")
+        logger.info("pack.claimed pack_id=%s fence=%s runs=%s", claim.pack_id, claim.fence, len(claim.runs))
+        try:
+            self._work(claim)
+        except FencedError as error:
+            logger.warning("pack.lost pack_id=%s fence=%s", error.pack_id, error.fence)
+
+    def _claim(self) -> Claim | None:
+        with self._database.writing() as session:
+            return lifecycle.claim(
+                session,
+                queue=self._settings.queue,
+                worker_id=self._worker_id,
+                device=self._settings.device,
+                lease=self._settings.lease,
+            )
+
+    def _work(self, claim: Claim) -> None:
+        folder = PackFolder.of(self._settings.data_dir, claim)
+        recorder = Recorder(self._database, claim, self._settings)
+        recorder.start()
+        reports = folder.finished_result(claim)
+        if reports is not None:
+            logger.info("pack.result_adopted pack_id=%s", claim.pack_id)
+            self._complete(claim, recorder, reports)
+            return
+        try:
+            child = self._starter.start(self._job(claim, folder))
+        except OSError as error:
+            self._end_crashed(claim, recorder, Failure("child_not_started", str(error)))
+            return
+        ending = Supervision(child, claim, recorder, self._settings, self.draining).watch()
+        self._end(claim, recorder, folder, ending)
+
+    def _end(self, claim: Claim, recorder: Recorder, folder: PackFolder, ending: Ending) -> None:
+        match ending.kind:
+            case EndingKind.FENCED:
+                raise FencedError(claim.pack_id, claim.fence)
+            case EndingKind.FINISHED:
+                reports = read_result(folder.result, claim)
+                if reports is None:
+                    failure = Failure("result_unreadable", "the result file was damaged on disk")
+                    self._end_crashed(claim, recorder, failure)
+                else:
+                    self._complete(claim, recorder, reports)
+            case EndingKind.CANCELLED:
+                self._close(
+                    claim, recorder, lambda s: lifecycle.finish_cancelled(s, claim), AttemptOutcome.CANCELLED
+                )
+            case EndingKind.RELEASED:
+                self._close(claim, recorder, lambda s: lifecycle.release(s, claim), AttemptOutcome.RELEASED)
+            case EndingKind.FAILED:
+                failure = Failure(ending.code, _with_log(ending.text, folder))
+                self._close(
+                    claim,
+                    recorder,
+                    lambda s: lifecycle.fail(s, claim, failure, is_shared=ending.is_shared),
+                    AttemptOutcome.FAILED,
+                )
+            case EndingKind.CRASHED:
+                self._end_crashed(claim, recorder, Failure(ending.code, _with_log(ending.text, folder)))
+
+    def _complete(self, claim: Claim, recorder: Recorder, reports: dict[UUID, Report]) -> None:
+        def commit(session: Session) -> list[Wakeup]:
+            lifecycle.complete(session, claim, reports)
+            return []
+
+        self._close(claim, recorder, commit, AttemptOutcome.FINISHED)
+        self._crash_at("after_commit")
+        delete_packs(self._settings.data_dir, [claim.pack_id])
+        logger.info("pack.finished pack_id=%s fence=%s", claim.pack_id, claim.fence)
+
+    def _end_crashed(self, claim: Claim, recorder: Recorder, failure: Failure) -> None:
+        logger.warning("pack.crashed pack_id=%s code=%s", claim.pack_id, failure.code)
+        self._close(
+            claim,
+            recorder,
+            lambda s: lifecycle.crash(s, claim, failure, self._settings.crash_limit),
+            AttemptOutcome.CRASHED,
+        )
+
+    def _close(
+        self,
+        claim: Claim,
+        recorder: Recorder,
+        how: Callable[[Session], list[Wakeup]],
+        outcome: AttemptOutcome,
+    ) -> None:
+        drained_at = [0.0]
+
+        def give_up() -> bool:
+            if not self.draining.is_set():
+                return False
+            drained_at[0] = drained_at[0] or time.monotonic()
+            return time.monotonic() - drained_at[0] > self._settings.drain_grace.total_seconds()
+
+        wakeups = recorder.end(how, outcome, give_up, lambda: self._crash_at("before_commit"))
+        if wakeups:
+            self._publisher.publish(wakeups)
+        logger.info("pack.ended pack_id=%s fence=%s outcome=%s", claim.pack_id, claim.fence, outcome)
+
+    def _job(self, claim: Claim, folder: PackFolder) -> ChildJob:
+        settings = self._settings
+        return ChildJob(
+            specs=[run.spec.model_dump(mode="json") for run in claim.runs],
+            device=self._device.torch_name,
+            threads=settings.child_threads or max(1, (os.cpu_count() or 1) // settings.concurrency),
+            folder=str(folder.folder),
+            earlier=[str(earlier) for earlier in folder.earlier],
+            log=str(folder.log),
+            result=str(folder.result),
+            checkpoint_interval_seconds=settings.checkpoint_interval.total_seconds(),
+            kernel_memory_limit_bytes=settings.kernel_memory_limit_bytes,
+            crash_point=settings.crash_point,
+        )
+
+    def _crash_at(self, point: CrashPoint) -> None:
+        if self._settings.crash_point == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _with_log(text: str, folder: PackFolder) -> str:
+    tail = folder.log_tail()
+    return f"{text}\n{tail}" if tail else text
