@@ -151,4 +151,5 @@ def _body(spec: ExperimentSpec | Mapping[str, Any] | None, fields: Mapping[str, 
 
 
 def _catalogue(transport: Transport, path: str) -> list[CatalogueEntry]:
-    return [CatalogueEntry.model_validate(item) for item in transport.pages(path)]
+    # One page holds a whole catalogue, and the endpoint takes no limit.
+    return [CatalogueEntry.model_validate(item) for item in transport.get_json(path)["items"]]

@@ -123,6 +123,7 @@ class HierarchicalPack:
             PackInterrupted: the observer asked the pack to stop; a checkpoint was saved where there is a folder.
         """
         histories, start, resumed = self._restored()
+        self.observer.progressed(self.done, self.total)
         for depth in range(start[0], self.depth):
             for number, (stage, runs) in enumerate(self._groups(depth)):
                 if (depth, number) < start:

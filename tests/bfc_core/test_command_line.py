@@ -28,7 +28,10 @@ def run(spec: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     path = tmp_path / "spec.json"
     path.write_text(spec)
     return subprocess.run(
-        [sys.executable, "-m", "bfc_core", str(path), "--threads", "1"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bfc_core", str(path), "--threads", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -74,7 +77,10 @@ def test_a_bad_spec_is_refused_in_words(spec: str, words: str, tmp_path: Path) -
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     answer = subprocess.run(
-        [sys.executable, "-m", "bfc_core", str(tmp_path / "absent.json")], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bfc_core", str(tmp_path / "absent.json")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 2
     assert "absent.json" in answer.stderr

@@ -20,7 +20,7 @@ SMALLEST = ROOT / "examples" / "smallest.yaml"
 
 
 def environment(**changes):
-    inherited = {name: text for name, text in os.environ.items() if not name.startswith("BFC_")}
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("BFC_")}  # noqa: TID251 - a child inherits it
     return inherited | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"} | changes
 
 
