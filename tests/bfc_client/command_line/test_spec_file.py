@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from bfc_client.command_line.app import FLAGSHIP
 from bfc_client.command_line.output import CommandRefused, ExitCode
 from bfc_client.command_line.spec_file import LARGEST_FILE_BYTES, read_spec
 from bfc_client.errors import InvalidSpec
@@ -17,14 +18,12 @@ def written(folder, content, name="spec.yaml"):
 
 
 def test_every_example_is_a_spec():
-    specs = sorted(EXAMPLES.glob("*.yaml"))
-    assert len(specs) >= 2
-    for path in specs:
+    for path in [FLAGSHIP, *EXAMPLES.glob("*.yaml")]:
         assert read_spec(path).cell_count() > 0
 
 
 def test_the_flagship_is_the_experiment_of_the_issue():
-    spec = read_spec(EXAMPLES / "flagship.yaml")
+    spec = read_spec(FLAGSHIP)
     assert (spec.dim, spec.n, spec.seeds) == ((20,), (4000,), (0, 1, 2))
     kinds = [learner.kind for learner in spec.all_learners()]
     assert kinds.count("kernel_ridge") == 4
