@@ -11,6 +11,7 @@ from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from bfc_core.specs import ExperimentSpec
+from service.auth import PrincipalDep
 from service.charts.build import CHARTS, build_chart, chart_svg
 from service.dependencies import (
     Cursor,
@@ -83,13 +84,15 @@ def create(
     settings: SettingsDep,
     database: DatabaseDep,
     publisher: PublisherDep,
+    principal: PrincipalDep,
     dry_run: Annotated[bool, Query(description="answer the plan, store nothing")] = False,  # noqa: FBT002
+    priority: Annotated[int, Query(ge=-100, le=100, description="higher runs first")] = 0,
     idempotency_key: Key = None,
 ) -> Response:
     """Accept an experiment; it is stored when this answers, and runs as soon as a worker is free."""
     if dry_run:
         return JSONResponse(_plan(spec, settings.kernel_memory_limit_bytes).model_dump(mode="json"))
-    submission = submit(spec, idempotency_key, database, publisher, settings)
+    submission = submit(spec, idempotency_key, principal, database, publisher, settings, priority)
     headers = {"Location": f"/v1/experiments/{submission.answer['id']}", "Retry-After": "1"}
     if submission.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -132,11 +135,11 @@ async def get_one(
     operation_id="experiments_cancel",
     summary="Cancel an experiment",
 )
-def post_cancel(experiment_id: UUID, database: DatabaseDep) -> ExperimentRead:
+def post_cancel(experiment_id: UUID, database: DatabaseDep, principal: PrincipalDep) -> ExperimentRead:
     """Cancel every run that has not ended; queued ones end at once."""
     try:
         with database.writing() as session:
-            get_experiment(session, experiment_id)
+            principal.check_owns(get_experiment(session, experiment_id).owner)
             cancel_experiment(session, experiment_id)
     except ExperimentAlreadyFinishedError as error:
         raise AlreadyFinishedError("experiment", error.experiment_id, error.status) from error

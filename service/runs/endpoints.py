@@ -5,11 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
+from service.auth import PrincipalDep
 from service.dependencies import Cursor, DatabaseDep, Limit, ReadingDep, refuse_unknown_parameters
 from service.errors import AlreadyFinishedError
 from service.pagination import Page
 from service.runs.cancellation import RunAlreadyFinishedError, cancel_run
-from service.runs.repository import list_measurements, read_run
+from service.runs.repository import list_measurements, owner_of, read_run
 from service.runs.schemas import MeasurementRead, RunRead
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[Depends(refuse_unknown_parameters)])
@@ -34,11 +35,11 @@ def get_measurements(
 
 
 @router.post("/{run_id}/cancel", status_code=202, operation_id="runs_cancel", summary="Cancel one run")
-def post_cancel(run_id: UUID, database: DatabaseDep) -> RunRead:
+def post_cancel(run_id: UUID, database: DatabaseDep, principal: PrincipalDep) -> RunRead:
     """Cancel a run; its pack mates go on."""
     try:
         with database.writing() as session:
-            read_run(session, run_id)
+            principal.check_owns(owner_of(session, run_id))
             cancel_run(session, run_id)
     except RunAlreadyFinishedError as error:
         raise AlreadyFinishedError("run", error.run_id, error.status) from error
