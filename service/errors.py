@@ -168,6 +168,18 @@ class IdempotencyKeyInFlightError(ServiceError):
         super().__init__("another request with this Idempotency-Key is being answered; ask again in a moment")
 
 
+class NotInThisStateError(ServiceError):
+    """The action does not fit the present status."""
+
+    status_code, code, title = 409, "not_in_this_state", "Not in its present state"
+
+    def __init__(self, noun: str, noun_id: UUID, action: str, status: str, allowed: list[str]) -> None:
+        super().__init__(
+            f"{noun} {noun_id} is {status}; it can be {action} while {', '.join(allowed)}",
+            facts={"current": status, "allowed": allowed},
+        )
+
+
 class AlreadyFinishedError(ServiceError):
     """Too late: the experiment or run has ended."""
 

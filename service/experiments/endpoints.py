@@ -23,7 +23,7 @@ from service.dependencies import (
     SettingsDep,
     refuse_unknown_parameters,
 )
-from service.errors import AlreadyFinishedError, ChartNotFoundError
+from service.errors import AlreadyFinishedError, ChartNotFoundError, NotInThisStateError
 from service.events import PING_SECONDS
 from service.examples import EXPERIMENT_EXAMPLES
 from service.experiments.comparison import read_comparison
@@ -50,6 +50,12 @@ from service.models import ExperimentStatus, RunStatus
 from service.pagination import Page, decode_cursor, encode_cursor
 from service.runs.cancellation import ExperimentAlreadyFinishedError, cancel_experiment
 from service.runs.repository import list_runs
+from service.runs.resumption import (
+    NotPausableError,
+    NotPausedError,
+    pause_experiment,
+    resume_experiment,
+)
 from service.runs.schemas import RunRead
 
 router = APIRouter(
@@ -143,6 +149,39 @@ def post_cancel(experiment_id: UUID, database: DatabaseDep, principal: Principal
             cancel_experiment(session, experiment_id)
     except ExperimentAlreadyFinishedError as error:
         raise AlreadyFinishedError("experiment", error.experiment_id, error.status) from error
+    return _read(database, experiment_id)
+
+
+@router.post(
+    "/{experiment_id}/pause", status_code=202, operation_id="experiments_pause", summary="Pause an experiment"
+)
+def post_pause(experiment_id: UUID, database: DatabaseDep, principal: PrincipalDep) -> ExperimentRead:
+    """Start nothing more of it; what runs is checkpointed and stops within seconds."""
+    try:
+        with database.writing() as session:
+            principal.check_owns(get_experiment(session, experiment_id).owner)
+            pause_experiment(session, experiment_id)
+    except NotPausableError as error:
+        raise NotInThisStateError(
+            "experiment", experiment_id, "paused", error.status, ["queued", "running"]
+        ) from error
+    return _read(database, experiment_id)
+
+
+@router.post(
+    "/{experiment_id}/resume", status_code=202, operation_id="experiments_resume", summary="Let it go on"
+)
+def post_resume(
+    experiment_id: UUID, database: DatabaseDep, publisher: PublisherDep, principal: PrincipalDep
+) -> ExperimentRead:
+    """Go on with a paused experiment, from its checkpoints."""
+    try:
+        with database.writing() as session:
+            principal.check_owns(get_experiment(session, experiment_id).owner)
+            _, wakeups = resume_experiment(session, experiment_id)
+    except NotPausedError as error:
+        raise NotInThisStateError("experiment", experiment_id, "resumed", error.status, ["paused"]) from error
+    publisher.publish(wakeups)
     return _read(database, experiment_id)
 
 
