@@ -21,7 +21,7 @@ SOURCES := bfc_core service worker bfc_client migrations tests examples
 # One thread a process: the suite and the worker run several processes beside each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo up walk test fuzz science check static format-check lint types imports docs api-only \
+.PHONY: help install demo up walk test fuzz faults science check static format-check lint types imports docs api-only \
 	fmt openapi clean
 
 help: ## this list
@@ -71,7 +71,10 @@ walk: $(INSTALLED) ## send the smallest experiment through a running stack (BFC_
 # --- check ---------------------------------------------------------------------------------------------
 
 test: $(INSTALLED) ## the test suite without the full-size science runs (a few minutes)
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not science"
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not science and not faults"
+
+faults: $(INSTALLED) ## the whole fault matrix and the chaos runs (BFC_CHAOS_SEED, BFC_CHAOS_PACKS)
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -s tests/worker
 
 science: $(INSTALLED) ## the paper's numbers at full size
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -m science

@@ -175,7 +175,7 @@ class Training:
             result=str(folder.result),
             checkpoint_interval_seconds=settings.checkpoint_interval.total_seconds(),
             kernel_memory_limit_bytes=settings.kernel_memory_limit_bytes,
-            crash_point=settings.crash_point,
+            crash_point=settings.crash_point if claim.attempt <= settings.crash_attempts else None,
         )
 
     def _crash_at(self, point: CrashPoint) -> None:
