@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     )
     busy_timeout: Duration = Field(default=timedelta(seconds=30), description="of SQLite writers")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
 
     auth: Literal["loopback", "keys"] = Field(
         default="loopback",
