@@ -3,6 +3,7 @@
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
+from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.inputs import GaussianInputs, InputSpec
 from bfc_core.specs.kernels import KernelSpec, NngpKernel, NtkKernel, PolynomialKernel, RbfKernel
 from bfc_core.specs.learners import (
@@ -43,6 +44,7 @@ __all__ = [
     "AnyTarget",
     "Budget",
     "ExperimentSpec",
+    "Fault",
     "GaussianInputs",
     "HierarchicalLearner",
     "HierarchicalQuadratic",
@@ -72,6 +74,8 @@ __all__ = [
     "WorkedExample2",
     "control_of",
     "default_connections",
+    "faults_from",
+    "faults_of",
     "hierarchy_of",
     "label_of",
     "least_dim",
