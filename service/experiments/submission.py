@@ -77,7 +77,7 @@ def submit(
                 [cell.spec for cell in found.cells],
                 found.packs,
                 hashes=[cell.hash for cell in found.cells],
-                answers=[cell.answer and cell.answer.run_id for cell in found.cells],
+                answers=[cell.answer.run_id if cell.answer else None for cell in found.cells],
                 owner=OWNER,
                 queue=settings.queue,
                 republish_first=settings.republish_first,
