@@ -14,7 +14,6 @@ from celery.worker.consumer.delayed_delivery import DelayedDelivery
 from service.config import Settings
 from service.jobs import TASK, broker_configuration
 
-
 LOOK_SECONDS = 0.1
 """How often an idle worker looks whether it shall end."""
 
