@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from bfc_client.answers import ExperimentState
 from bfc_client.client import connect
 from bfc_client.command_line import demo as demonstration
+from bfc_client.command_line.complexity import complexity_table, fit_line
 from bfc_client.command_line.doctor import examine, print_findings
 from bfc_client.command_line.export import ExportFormat, exported, format_of, write_export
 from bfc_client.command_line.named import experiment_named
@@ -213,6 +214,30 @@ def show(*, name: ExperimentName, as_json: AsJson = False) -> None:
     for gain in comparison.backward_gain:
         to_stdout(gain_line(gain))
     for warning in comparison.warnings:
+        to_stderr(f"note: {warning}")
+    if len({run.n for run in runs}) > 1:
+        to_stderr(f"several n: `bfc complexity {experiment.id[:8]}` says how many samples each learner needs")
+
+
+@app.command()
+def complexity(
+    *,
+    name: ExperimentName,
+    eps: Annotated[float, typer.Option(help="error to be reached")] = 0.1,
+    delta: Annotated[float, typer.Option(help="share of the seeds that may miss it")] = 0.2,
+    metric: Annotated[str, typer.Option(help="nmse, or error in classification")] = "nmse",
+    as_json: AsJson = False,
+) -> None:
+    """Show how many samples each learner needs, and how that grows with dim."""
+    with connect() as client:
+        found = experiment_named(client, name).complexity(eps, delta, metric)
+    if as_json:
+        json_to_stdout(found)
+        return
+    table_to_stdout(complexity_table(found))
+    for fit in found.fits:
+        to_stdout(fit_line(fit))
+    for warning in found.warnings:
         to_stderr(f"note: {warning}")
 
 

@@ -22,7 +22,7 @@ NOTHING = "–"
 
 def experiments_table(states: Iterable[ExperimentState]) -> Table:
     """One line an experiment."""
-    table = _table("id", "name", "status", "created (UTC)")
+    table = new_table("id", "name", "status", "created (UTC)")
     table.add_column("runs", justify="right")
     table.add_column("progress", justify="right")
     for state in states:
@@ -39,7 +39,7 @@ def experiments_table(states: Iterable[ExperimentState]) -> Table:
 
 def runs_table(runs: Iterable[Run]) -> Table:
     """One line a run."""
-    table = _table("run", "learner")
+    table = new_table("run", "learner")
     for name in ("n", "dim", "seed"):
         table.add_column(name, justify="right")
     table.add_column("status")
@@ -63,7 +63,7 @@ def runs_table(runs: Iterable[Run]) -> Table:
 
 def plan_table(plan: Plan) -> Table:
     """One line a learner: what it would cost."""
-    table = _table("learner")
+    table = new_table("learner")
     for name in ("runs", "seconds", "memory"):
         table.add_column(name, justify="right")
     for learner in plan.learners:
@@ -80,7 +80,7 @@ def comparison_table(comparison: Comparison, against: str) -> Table:
     """Medians over the seeds, one line a cell; ratios are paired by seed, against one learner."""
     levels = sorted({level for cell in comparison.cells for level in cell.feature_error})
     several_places = len({(cell.n, cell.dim, cell.alphas) for cell in comparison.cells}) > 1
-    table = _table("learner")
+    table = new_table("learner")
     if several_places:
         for name in ("n", "dim", "alphas"):
             table.add_column(name, justify="right")
@@ -132,7 +132,8 @@ def bytes_in_words(count: int) -> str:
     return f"{size:.1f} GiB"
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table in the style of all of them."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name, no_wrap=name in {"id", "run", "status", "learner"})

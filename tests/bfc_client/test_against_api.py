@@ -114,3 +114,13 @@ def test_readiness_says_that_no_worker_is_there(client):
     assert not is_ready
     assert facts["checks"]["database"]["ok"]
     assert not facts["checks"]["workers"]["ok"]
+
+
+def test_curves_and_complexity_are_asked_with_their_parameters(client):
+    experiment = client.experiments.create(SMALL | {"name": "complexity"})
+    found = experiment.complexity(eps=0.05, delta=0.3)
+    assert (found.eps, found.delta, found.metric) == (0.05, 0.3, "nmse")
+    assert found.cells == ()
+    assert [curve.unfinished for curve in experiment.curves("error")] == [2, 2, 2]
+    with pytest.raises(Unprocessable):
+        experiment.complexity(eps=-1)
