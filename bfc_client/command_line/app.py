@@ -41,6 +41,7 @@ from bfc_client.command_line.tables import (
     number,
     plan_table,
     runs_table,
+    verdict_lines,
 )
 from bfc_client.discovery import url_of_stack
 from bfc_client.errors import BfcClientError
@@ -239,6 +240,35 @@ def complexity(
         to_stdout(fit_line(fit))
     for warning in found.warnings:
         to_stderr(f"note: {warning}")
+
+
+@app.command()
+def reproduce(
+    *,
+    name: Annotated[
+        str | None, typer.Argument(metavar="PRESET", help="[default: list them]", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a preset on the server and print expected beside measured; without a name, list the presets."""
+    with connect() as client:
+        if name is None:
+            entries = client.reproductions()
+            if as_json:
+                json_to_stdout([entry.model_dump(mode="json") for entry in entries])
+            for entry in [] if as_json else entries:
+                to_stdout(f"{entry.name}: {entry.shows}")
+            return
+        started = client.reproduce(name)
+        started.wait(on_start=lambda role, one: to_stderr(f"{role}: experiment {one.id}"))
+        verdict = started.verdict()
+    if as_json:
+        json_to_stdout(verdict)
+    else:
+        to_stdout(f"{verdict.name}: {verdict.shows}")
+        for line in verdict_lines(verdict):
+            to_stdout(line)
+    raise typer.Exit(ExitCode.OK if verdict.verdict == "passed" else ExitCode.RUN_FAILED)
 
 
 @app.command()

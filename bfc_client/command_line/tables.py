@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bfc_client.answers import BackwardGain, Cell, Comparison, ExperimentState, Plan, Ratio, Run, Summary
+from bfc_client.reproduction import Verdict
 
 _STYLES = {
     "succeeded": "green",
@@ -115,6 +116,14 @@ def gain_line(gain: BackwardGain) -> str:
         f"backward gain of {gain.against}, level {gain.level} (n {gain.n}, dim {gain.dim}): "
         f"{number(gain.median)}×{interval}"
     )
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """One line an expectation: whether it holds, what was found, what was expected."""
+    return [
+        f"{'✓' if each.holds else '✗'} {each.sentence}: {number(each.found)} (expected {each.expected})"
+        for each in verdict.findings
+    ]
 
 
 def number(value: float | None) -> str:

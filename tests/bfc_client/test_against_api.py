@@ -124,3 +124,16 @@ def test_curves_and_complexity_are_asked_with_their_parameters(client):
     assert [curve.unfinished for curve in experiment.curves("error")] == [2, 2, 2]
     with pytest.raises(Unprocessable):
         experiment.complexity(eps=-1)
+
+
+def test_a_preset_is_started_and_its_verdict_read(client):
+    assert "eight-steps" in {entry.name for entry in client.reproductions()}
+    started = client.reproduce("eight-steps")
+    (experiment,) = started.experiments.values()
+    assert started.verdict().verdict == "unfinished"
+    experiment.cancel()
+    verdict = started.wait(timeout=20).verdict()
+    assert verdict.verdict == "failed"
+    assert not any(finding.holds for finding in verdict.findings)
+    with pytest.raises(NotFound, match="there are bfc-algorithm-1"):
+        client.reproduce("nope")
