@@ -106,7 +106,7 @@ def _shape_key(run: RunSpec) -> Hashable:
             hierarchy.level_one_mean,
         )
         together = isinstance(learner, Joint)
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget)
+        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs)
     return ("single", learner.kind, run.n, run.dim)
 
 

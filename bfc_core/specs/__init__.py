@@ -4,7 +4,14 @@ from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.faults import Fault, faults_from, faults_of
-from bfc_core.specs.inputs import GaussianInputs, InputSpec
+from bfc_core.specs.inputs import (
+    AnyInputs,
+    CorrelatedGaussianInputs,
+    GaussianInputs,
+    GaussianMixtureInputs,
+    InputSpec,
+    least_dim_of_inputs,
+)
 from bfc_core.specs.kernels import KernelSpec, NngpKernel, NtkKernel, PolynomialKernel, RbfKernel
 from bfc_core.specs.learners import (
     AlgorithmOne,
@@ -27,6 +34,8 @@ from bfc_core.specs.targets import (
     AnyTarget,
     HierarchicalQuadratic,
     Hierarchy,
+    KernelHardInstance,
+    LabelledTarget,
     TargetSpec,
     WorkedExample1,
     WorkedExample2,
@@ -40,19 +49,24 @@ __all__ = [
     "MAX_CELLS",
     "SPEC_VERSION",
     "AlgorithmOne",
+    "AnyInputs",
     "AnyLearner",
     "AnyTarget",
     "Budget",
+    "CorrelatedGaussianInputs",
     "ExperimentSpec",
     "Fault",
     "GaussianInputs",
+    "GaussianMixtureInputs",
     "HierarchicalLearner",
     "HierarchicalQuadratic",
     "Hierarchy",
     "InputSpec",
     "Joint",
+    "KernelHardInstance",
     "KernelRidge",
     "KernelSpec",
+    "LabelledTarget",
     "Layerwise",
     "LearnerSpec",
     "MatchedComputeControl",
@@ -79,4 +93,5 @@ __all__ = [
     "hierarchy_of",
     "label_of",
     "least_dim",
+    "least_dim_of_inputs",
 ]
