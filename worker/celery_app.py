@@ -34,6 +34,8 @@ class PackConsumer(Consumer):
             if step != f"{DelayedDelivery.__module__}:{DelayedDelivery.__name__}"
         )
 
+    loop: Any
+
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - Celery's own
         super().__init__(*arguments, **named)
         if self.loop is loops.synloop:
