@@ -4,7 +4,18 @@ from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.inputs import GaussianInputs, InputSpec
-from bfc_core.specs.kernels import KernelSpec, NngpKernel, NtkKernel, PolynomialKernel, RbfKernel
+from bfc_core.specs.kernels import (
+    AnyKernel,
+    ArcCosineKernel,
+    KernelSpec,
+    LaplaceKernel,
+    NngpKernel,
+    NtkKernel,
+    PolynomialKernel,
+    ProductKernel,
+    RbfKernel,
+    SumKernel,
+)
 from bfc_core.specs.learners import (
     AlgorithmOne,
     AnyLearner,
@@ -39,8 +50,10 @@ __all__ = [
     "MAX_CELLS",
     "SPEC_VERSION",
     "AlgorithmOne",
+    "AnyKernel",
     "AnyLearner",
     "AnyTarget",
+    "ArcCosineKernel",
     "Budget",
     "ExperimentSpec",
     "GaussianInputs",
@@ -51,6 +64,7 @@ __all__ = [
     "Joint",
     "KernelRidge",
     "KernelSpec",
+    "LaplaceKernel",
     "Layerwise",
     "LearnerSpec",
     "MatchedComputeControl",
@@ -60,6 +74,7 @@ __all__ = [
     "NtkKernel",
     "Outcome",
     "PolynomialKernel",
+    "ProductKernel",
     "RbfKernel",
     "Recipe",
     "RecursiveFeatureMachine",
@@ -67,6 +82,7 @@ __all__ = [
     "RunSpec",
     "Spec",
     "StagedLearner",
+    "SumKernel",
     "TargetSpec",
     "WorkedExample1",
     "WorkedExample2",
