@@ -8,6 +8,7 @@ while the pack stays short, because they gain nothing from company and a short p
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import assert_never
 
 from bfc_core.kernel_cost import (
@@ -26,6 +27,7 @@ from bfc_core.specs import (
     RunSpec,
     hierarchy_of,
 )
+from bfc_core.specs.kernels import bandwidths_of, plain_kernels
 from bfc_core.specs.learners import Joint
 
 MAX_MEMBERS = 16
@@ -171,9 +173,10 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
 def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:
     kernel, test_samples = learner.kernel, run.budget.test_samples
     dim = run.dim if learner.feature_map == "identity" else 2 * run.dim
-    candidates = len(kernel.bandwidths) if kernel.kind == "rbf" else 1
+    candidates = prod(len(values) for values in bandwidths_of(kernel).values())
+    parts = sum(1 for _ in plain_kernels(kernel))
     rank = polynomial_rank(dim, kernel.degree, kernel.offset) if kernel.kind == "polynomial" else None
     return Estimate(
-        0.05 + kernel_seconds(run.n, test_samples, candidates, rank),
+        0.05 + kernel_seconds(run.n, test_samples, candidates, rank, parts),
         kernel_memory_bytes(run.n, test_samples),
     )
