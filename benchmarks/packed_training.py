@@ -52,7 +52,9 @@ def measure(repetitions: int) -> Result:
     left, right = torch.randn(side, side), torch.randn(side, side)
     arms["sgemm"] = lambda: [left @ right for _ in range(20)]
     seconds = in_turn(arms, repetitions)
-    rate = {name: [member_steps[name] / s for s in of] for name, of in seconds.items() if name in member_steps}
+    rate = {
+        name: [member_steps[name] / s for s in of] for name, of in seconds.items() if name in member_steps
+    }
     peak = [20 * 2 * side**3 / s for s in seconds["sgemm"]]
     small_flops = _flops_of_a_member_step(_runs(SMALL, 1, BATCH_BLOCK))
     flagship_flops = _flops_of_a_member_step(_runs(FLAGSHIP, 1, BATCH_BLOCK))
@@ -88,7 +90,12 @@ def _runs(shape: Shape, members: int, steps: int, **learner: object) -> list[Run
                 "alphas": shape["alphas"],
             },
             "learners": [
-                {"kind": "joint", "width": shape["width"], "batch_size": shape["batch"], "steps_per_stage": steps}
+                {
+                    "kind": "joint",
+                    "width": shape["width"],
+                    "batch_size": shape["batch"],
+                    "steps_per_stage": steps,
+                }
                 | learner
             ],
             "n": 2000,

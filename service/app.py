@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
+from service.api_keys.endpoints import router as api_keys
+from service.auth import KeyUse, authorize
 from service.catalogue.endpoints import router as catalogue
 from service.complexity.endpoints import router as complexity
 from service.config import Settings
@@ -52,10 +54,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings, app.state.database, app.state.publisher = settings, database, publisher
-    app.add_middleware(RequestEnvelope)
+    app.state.key_use = KeyUse()
+    app.add_middleware(RequestEnvelope, is_open=settings.auth == "loopback")
     install_error_handlers(app)
-    for router in (experiments, complexity, runs, reproductions, catalogue, health):
-        app.include_router(router)
+    for router in (experiments, complexity, runs, reproductions, catalogue, api_keys):
+        app.include_router(router, dependencies=[Depends(authorize)])
+    app.include_router(health)
     install_documentation(app)
     install_schema(app)
     return app

@@ -1,5 +1,6 @@
 """Tables, one noun a file, the status words beside their table."""
 
+from service.models.api_key import ApiKey, Scope
 from service.models.artifact import Artifact
 from service.models.attempt import Attempt, AttemptOutcome
 from service.models.base import Base, UtcDateTime
@@ -13,6 +14,7 @@ from service.models.run import Run, RunStatus
 from service.models.worker import Worker
 
 __all__ = [
+    "ApiKey",
     "Artifact",
     "Attempt",
     "AttemptOutcome",
@@ -29,6 +31,7 @@ __all__ = [
     "Report",
     "Run",
     "RunStatus",
+    "Scope",
     "UtcDateTime",
     "Worker",
 ]

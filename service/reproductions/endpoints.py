@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends, Response
 
 from bfc_core.reproductions.preset import Reproduction
 from bfc_core.reproductions.presets import REPRODUCTIONS
+from service.auth import PrincipalDep
 from service.dependencies import (
     DatabaseDep,
     PublisherDep,
@@ -46,7 +47,12 @@ def get_one(name: str) -> ReproductionRead:
     "/{name}", status_code=202, operation_id="reproductions_create", summary="Start a preset's experiments"
 )
 def start(
-    name: str, response: Response, settings: SettingsDep, database: DatabaseDep, publisher: PublisherDep
+    name: str,
+    response: Response,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    publisher: PublisherDep,
+    principal: PrincipalDep,
 ) -> ReproductionStarted:
     """Submit every experiment of the preset; the verdict is at ``check`` once they have ended."""
     preset = _named(name)
@@ -55,7 +61,9 @@ def start(
     return ReproductionStarted(
         name=name,
         experiments={
-            role: ExperimentRead.model_validate(submit(spec, None, database, publisher, settings).answer)
+            role: ExperimentRead.model_validate(
+                submit(spec, None, principal, database, publisher, settings).answer
+            )
             for role, spec in preset.experiments.items()
         },
         check=check,
