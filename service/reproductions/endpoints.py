@@ -54,7 +54,10 @@ def start(
     publisher: PublisherDep,
     principal: PrincipalDep,
 ) -> ReproductionStarted:
-    """Submit every experiment of the preset; the verdict is at ``check`` once they have ended."""
+    """Submit every experiment of the preset; the verdict is at ``check`` once they have ended.
+
+    Nothing is reused: to reproduce is to compute again.
+    """
     preset = _named(name)
     check = f"/v1/reproductions/{name}/check"
     response.headers["Location"], response.headers["Retry-After"] = check, "1"
@@ -62,7 +65,7 @@ def start(
         name=name,
         experiments={
             role: ExperimentRead.model_validate(
-                submit(spec, None, principal, database, publisher, settings).answer
+                submit(spec, None, principal, database, publisher, settings, force=True).answer
             )
             for role, spec in preset.experiments.items()
         },
