@@ -16,12 +16,12 @@ MAKEFLAGS += --no-print-directory
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 API_ONLY := build/api-only
-SOURCES := bfc_core service worker bfc_client migrations tests examples
+SOURCES := bfc_core service worker bfc_client migrations tests examples benchmarks
 
 # One thread a process: the suite and the worker run several processes beside each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo up walk test fuzz faults science check static format-check lint types imports docs api-only \
+.PHONY: help install demo up walk bench test fuzz faults science check static format-check lint types imports docs api-only \
 	fmt openapi clean
 
 help: ## this list
@@ -67,6 +67,9 @@ up: $(INSTALLED) ## keep the stack running (SQLite, file broker) and print its a
 
 walk: $(INSTALLED) ## send the smallest experiment through a running stack (BFC_URL, or the one of make up)
 	@$(BIN)/bfc submit -f examples/smallest.yaml --watch
+
+bench: $(INSTALLED) ## compare speed and memory side by side and record it (BENCH="cholesky ridge_path" for some)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 # --- check ---------------------------------------------------------------------------------------------
 

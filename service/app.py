@@ -9,6 +9,9 @@ from fastapi import Depends, FastAPI
 from service.api_keys.endpoints import router as api_keys
 from service.auth import KeyUse, authorize
 from service.catalogue.endpoints import router as catalogue
+from service.complexity.endpoints import router as complexity
+from service.complexity_searches.endpoints import router as complexity_searches
+from service.complexity_searches.progress import advance
 from service.config import Settings
 from service.database import open_database
 from service.documentation import install_documentation
@@ -21,6 +24,7 @@ from service.metrics import Metrics
 from service.metrics import router as metrics
 from service.middleware import RequestEnvelope
 from service.parent_watch import watch_parent
+from service.reproductions.endpoints import router as reproductions
 from service.runs.endpoints import router as runs
 from service.runs.reconciler import Reconciler
 from service.schema import install_schema
@@ -42,7 +46,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     database = open_database(settings.database_url, settings.busy_timeout)
     publisher = Publisher(settings)
-    reconciler = Reconciler(database, publisher, settings)
+    reconciler = Reconciler(
+        database, publisher, settings, also=lambda: advance(database, publisher, settings)
+    )
     app = FastAPI(
         title="BFC",
         version=_version(),
@@ -58,7 +64,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = Metrics(database, settings, app.state.feeds)
     app.add_middleware(RequestEnvelope, is_open=settings.auth == "loopback", metrics=app.state.metrics)
     install_error_handlers(app)
-    for router in (experiments, runs, catalogue, api_keys, metrics):
+    for router in (
+        experiments,
+        complexity,
+        complexity_searches,
+        runs,
+        reproductions,
+        catalogue,
+        api_keys,
+        metrics,
+    ):
         app.include_router(router, dependencies=[Depends(authorize)])
     app.include_router(health)
     install_documentation(app)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from service.models import ExperimentStatus, RunStatus, Scope
+from service.models import ComplexitySearchStatus, ExperimentStatus, RunStatus, Scope
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,15 @@ class ExperimentNotFoundError(ServiceError):
         super().__init__(f"there is no experiment {experiment_id}")
 
 
+class ComplexitySearchNotFoundError(ServiceError):
+    """No search for n* has this id."""
+
+    status_code, code, title = 404, "complexity_search_not_found", "Search not found"
+
+    def __init__(self, search_id: UUID) -> None:
+        super().__init__(f"there is no complexity search {search_id}")
+
+
 class RunNotFoundError(ServiceError):
     """No run has this id."""
 
@@ -61,6 +70,24 @@ class KindNotFoundError(ServiceError):
 
     def __init__(self, noun: str, kind: str, known: list[str]) -> None:
         super().__init__(f"there is no {noun} of kind {kind!r}; there are {', '.join(known)}")
+
+
+class ReproductionNotFoundError(ServiceError):
+    """There is no preset of this name."""
+
+    status_code, code, title = 404, "reproduction_not_found", "Reproduction not found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"there is no reproduction {name!r}; there are {', '.join(known)}")
+
+
+class ReproductionNotStartedError(ServiceError):
+    """Nothing of a preset was ever submitted here."""
+
+    status_code, code, title = 409, "reproduction_not_started", "Reproduction not started"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was not started here yet; POST /v1/reproductions/{name} starts it")
 
 
 class ChartNotFoundError(ServiceError):
@@ -181,11 +208,13 @@ class NotInThisStateError(ServiceError):
 
 
 class AlreadyFinishedError(ServiceError):
-    """Too late: the experiment or run has ended."""
+    """Too late: the experiment, run or search has ended."""
 
     status_code, code, title = 409, "already_finished", "Already finished"
 
-    def __init__(self, noun: str, noun_id: UUID, status: ExperimentStatus | RunStatus) -> None:
+    def __init__(
+        self, noun: str, noun_id: UUID, status: ExperimentStatus | RunStatus | ComplexitySearchStatus
+    ) -> None:
         live = [word.value for word in type(status) if not word.is_terminal]
         super().__init__(
             f"{noun} {noun_id} is {status}; it can be cancelled while {', '.join(live)}",

@@ -1,4 +1,4 @@
-"""API keys; experiments that are paused; workers count fenced writes.
+"""API keys; experiments that are paused.
 
 Revision: 0040
 Follows: 0001
@@ -37,14 +37,12 @@ def upgrade() -> None:
     op.create_index(op.f("ix_api_keys_owner"), "api_keys", ["owner"], unique=False)
     op.add_column("experiments", sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("packs", sa.Column("held_at", sa.DateTime(timezone=True), nullable=True))
-    op.add_column("workers", sa.Column("fenced_writes", sa.Integer(), server_default="0", nullable=False))
 
 
 def downgrade() -> None:
     # The version before knows no pauses: what is paused goes on.
     op.execute("UPDATE experiments SET status = 'running' WHERE status = 'paused' AND started_at IS NOT NULL")
     op.execute("UPDATE experiments SET status = 'queued' WHERE status = 'paused'")
-    op.drop_column("workers", "fenced_writes")
     op.drop_column("packs", "held_at")
     op.drop_column("experiments", "paused_at")
     op.drop_index(op.f("ix_api_keys_owner"), table_name="api_keys")

@@ -18,11 +18,12 @@ from service.auth import Principal
 from service.config import CrashPoint, Settings
 from service.database import Database, database_now
 from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
-from service.experiments.planning import plan
+from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
 from service.experiments.repository import read_experiment
 from service.jobs import Publisher
 from service.models import IdempotencyKey
 from service.runs.acceptance import accept
+from service.runs.reuse import answered_cells
 
 IN_FLIGHT_SECONDS = 2
 """How long a request waits for another with the same key before it answers 409."""
@@ -36,6 +37,19 @@ class Submission:
     replayed: bool
 
 
+def planned(spec: ExperimentSpec, database: Database, settings: Settings, *, force: bool) -> ExperimentPlan:
+    """Plan an experiment against what has been answered before; with ``force`` every cell is computed anew.
+
+    Raises:
+        PlanRefusedError: the experiment does not fit the deployment.
+    """
+    cells = cells_of(spec)
+    if not force:
+        with database.reading() as session:
+            cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
+    return plan(spec, cells, settings.kernel_memory_limit_bytes)
+
+
 def submit(
     spec: ExperimentSpec,
     key: str | None,
@@ -43,7 +57,9 @@ def submit(
     database: Database,
     publisher: Publisher,
     settings: Settings,
+    *,
     priority: int = 0,
+    force: bool = False,
 ) -> Submission:
     """Plan, store, commit, then send the wake-ups; under a known key answer what was answered.
 
@@ -53,18 +69,25 @@ def submit(
         IdempotencyKeyInFlightError: the first request with this key takes its time.
         QuotaExceededError: it would be more than the API key allows; nothing was stored.
     """
-    planned = plan(spec, settings.kernel_memory_limit_bytes)
-    body_hash = hashlib.sha256(spec.canonical_json().encode()).hexdigest()
+    body_hash = hashlib.sha256(f"{spec.canonical_json()}|{force=}".encode()).hexdigest()
     if key is not None and (known := _known(database, principal.owner, key, body_hash)) is not None:
         return known
+    found = planned(spec, database, settings, force=force)
     try:
         with database.writing() as session:
-            check_quotas(session, principal, runs=len(planned.runs), seconds=planned.estimated_seconds)
+            check_quotas(
+                session,
+                principal,
+                runs=len(found.cells) - found.reused_cells,
+                seconds=found.estimated_seconds,
+            )
             experiment, wakeups = accept(
                 session,
                 spec,
-                planned.runs,
-                planned.packs,
+                [cell.spec for cell in found.cells],
+                found.packs,
+                hashes=[cell.hash for cell in found.cells],
+                answers=[cell.answer.run_id if cell.answer else None for cell in found.cells],
                 owner=principal.owner,
                 queue=settings.queue,
                 republish_first=settings.republish_first,

@@ -4,6 +4,7 @@ from service.models.api_key import ApiKey, Scope
 from service.models.artifact import Artifact
 from service.models.attempt import Attempt, AttemptOutcome
 from service.models.base import Base, UtcDateTime
+from service.models.complexity_search import ComplexityRound, ComplexitySearch, ComplexitySearchStatus
 from service.models.event import Event, EventName
 from service.models.experiment import Experiment, ExperimentRun, ExperimentStatus
 from service.models.idempotency import IdempotencyKey
@@ -19,6 +20,9 @@ __all__ = [
     "Attempt",
     "AttemptOutcome",
     "Base",
+    "ComplexityRound",
+    "ComplexitySearch",
+    "ComplexitySearchStatus",
     "Event",
     "EventName",
     "Experiment",

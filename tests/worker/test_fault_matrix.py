@@ -254,8 +254,10 @@ def test_a_broker_frozen_emptied_and_restarted_twice_costs_time_and_no_work(
     api = deployment.start_api()
     deployment.start_worker()
 
+    seeds = iter(range(100))
+
     def submit() -> None:
-        answer = httpx.post(f"{api.url}/v1/experiments", json=SPEC, timeout=30)
+        answer = httpx.post(f"{api.url}/v1/experiments", json=SPEC | {"seeds": [next(seeds)]}, timeout=30)
         assert answer.status_code == 202
 
     submit()
