@@ -76,9 +76,7 @@ def test_a_body_in_tiny_pieces_is_a_body(api: Api) -> None:
 
 def test_a_body_that_never_comes_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
-    head = (
-        b"POST /v1/experiments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    )
+    head = b"POST /v1/experiments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     answer = raw(api, head + b"Content-Length: 100\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"body_too_slow" in answer
@@ -109,7 +107,9 @@ def test_a_thousand_idle_connections_do_not_keep_others_out(api: Api) -> None:
     "header", [b"X-Large: " + b"a" * 70_000, b"Cookie: " + b"\xff" * 100, b"Host: a\r\nHost: b"]
 )
 def test_strange_headers_are_no_defect(api: Api, header: bytes) -> None:
-    answer = raw(api, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + header + b"\r\n\r\n")
+    answer = raw(
+        api, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + header + b"\r\n\r\n"
+    )
     assert answer[:10] in {b"HTTP/1.1 2", b"HTTP/1.1 4"}
 
 
