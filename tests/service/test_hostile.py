@@ -76,8 +76,8 @@ def test_a_body_in_tiny_pieces_is_a_body(api: Api) -> None:
 
 def test_a_body_that_never_comes_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
-    head = b"POST /v1/experiments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    answer = raw(api, head + b"Content-Length: 100\r\n\r\n{")
+    head = b"POST /v1/experiments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    answer = raw(api, head + b"Connection: close\r\nContent-Length: 100\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"body_too_slow" in answer
 
