@@ -64,9 +64,14 @@ def _in_json_words(message: str) -> str:
 
 
 def _is_an_echo(fault: Fault, faults: list[Fault]) -> bool:
-    """Pydantic calls an array too short once its faulty items are gone; the items are the fault."""
+    """Whether pydantic calls an array too short only because one of its items was refused.
+
+    A number that stands for an array of one has the array's own pointer.
+    """
     return fault.code == "too_short" and any(
-        other.pointer.startswith(f"{fault.pointer}/") for other in faults
+        other.pointer.startswith(f"{fault.pointer}/")
+        or (other.pointer == fault.pointer and other.code != "too_short")
+        for other in faults
     )
 
 
