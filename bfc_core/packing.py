@@ -91,7 +91,8 @@ def _shape_key(run: RunSpec) -> Hashable:
     """What must agree for runs to be one batched program."""
     learner = run.learner
     if isinstance(learner, Recipe):
-        recipe = tuple((name, value) for name, value in learner.model_dump(exclude={"kind", "mode"}).items())
+        # What tells two schedules apart is no part of the shape: the arms of one recipe share a pack.
+        recipe = tuple((name, getattr(learner, name)) for name in Recipe.model_fields)
         hierarchy = hierarchy_of(run.target)
         shape = (
             tuple(hierarchy.widths.items()),

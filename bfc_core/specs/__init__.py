@@ -9,6 +9,7 @@ from bfc_core.specs.kernels import KernelSpec, NngpKernel, NtkKernel, Polynomial
 from bfc_core.specs.learners import (
     AlgorithmOne,
     AnyLearner,
+    CorrectionWindow,
     HierarchicalLearner,
     Joint,
     KernelRidge,
@@ -43,6 +44,7 @@ __all__ = [
     "AnyLearner",
     "AnyTarget",
     "Budget",
+    "CorrectionWindow",
     "ExperimentSpec",
     "Fault",
     "GaussianInputs",
