@@ -16,12 +16,12 @@ MAKEFLAGS += --no-print-directory
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 API_ONLY := build/api-only
-SOURCES := bfc_core service worker bfc_client migrations tests examples
+SOURCES := bfc_core service worker bfc_client migrations tests examples benchmarks
 
 # One thread a process: the suite and the worker run several processes beside each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo up walk test science check static format-check lint types imports docs api-only \
+.PHONY: help install demo up walk bench test fuzz science check static format-check lint types imports docs api-only \
 	fmt openapi clean
 
 help: ## this list
@@ -68,6 +68,9 @@ up: $(INSTALLED) ## keep the stack running (SQLite, file broker) and print its a
 walk: $(INSTALLED) ## send the smallest experiment through a running stack (BFC_URL, or the one of make up)
 	@$(BIN)/bfc submit -f examples/smallest.yaml --watch
 
+bench: $(INSTALLED) ## compare speed and memory side by side and record it (BENCH="cholesky ridge_path" for some)
+	@$(BIN)/python -m benchmarks $(BENCH)
+
 # --- check ---------------------------------------------------------------------------------------------
 
 test: $(INSTALLED) ## the test suite without the full-size science runs (a few minutes)
@@ -75,6 +78,12 @@ test: $(INSTALLED) ## the test suite without the full-size science runs (a few m
 
 science: $(INSTALLED) ## the paper's numbers at full size
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -m science
+
+FUZZ_EXAMPLES ?= 200
+
+fuzz: $(INSTALLED) ## a fuzzer reads docs/openapi.json and attacks the API, for longer than make test does
+	@BFC_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) BFC_FUZZ_SEED=$${BFC_FUZZ_SEED:-$$RANDOM} \
+		$(BIN)/python -m pytest $(PYTEST_FLAGS) -s tests/service/fuzz
 
 # TESTED=1 says that `make test` has just passed on this very tree.
 check: static $(if $(TESTED),,test) science api-only ## the whole gate

@@ -208,6 +208,87 @@ class Comparison(Answer):
         return None
 
 
+class CurvePoint(Answer):
+    """One n of a learning curve."""
+
+    n: int
+    error: Summary
+    diverged: int = 0
+
+
+class Curve(Answer):
+    """Error over n of one learner at one dim and alphas."""
+
+    label: str
+    learner: dict[str, Any]
+    dim: int
+    alphas: tuple[float, ...] | None = None
+    points: tuple[CurvePoint, ...] = ()
+    unfinished: int = 0
+
+
+class Crossing(Answer):
+    """n* with its interval; null and ``censored`` where it lies beyond the grid."""
+
+    value: float | None = None
+    censored: str | None = None
+    low: float | None = None
+    high: float | None = None
+    text: str = ""
+
+
+class ComplexityCell(Answer):
+    """n*(eps, delta) of one learner at one dim and alphas."""
+
+    label: str
+    learner: dict[str, Any]
+    dim: int
+    alphas: tuple[float, ...] | None = None
+    first: Crossing
+    last: Crossing
+    is_monotone: bool = True
+    smallest_n: int
+    largest_n: int
+    seeds: int = 0
+
+
+class Theory(Answer):
+    """What is known of a class of learners."""
+
+    learners: str
+    statement: str
+    exponent: float | None = None
+    source: str = ""
+
+
+class ComplexityFit(Answer):
+    """How n* of one learner grows with dim; ``said`` tells why where there is no exponent."""
+
+    label: str
+    learner: dict[str, Any]
+    alphas: tuple[float, ...] | None = None
+    exponent: float | None = None
+    low: float | None = None
+    high: float | None = None
+    preferred: str | None = None
+    sizes: int = 0
+    said: str = ""
+    theory: Theory | None = None
+
+
+class Complexity(Answer):
+    """n*(eps, delta) of every learner and dim, and its growth."""
+
+    experiment_id: str
+    status: ExperimentStatus
+    metric: str = "nmse"
+    eps: float
+    delta: float
+    cells: tuple[ComplexityCell, ...] = ()
+    fits: tuple[ComplexityFit, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 class CatalogueEntry(Answer):
     """A learner or target the server knows, with the schema of its spec."""
 

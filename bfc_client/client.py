@@ -8,6 +8,7 @@ from typing import Any, Self
 from bfc_client.answers import CatalogueEntry, ExperimentState, Plan
 from bfc_client.discovery import url_of
 from bfc_client.experiment import Experiment
+from bfc_client.reproduction import Reproduction, ReproductionEntry
 from bfc_client.settings import read_settings
 from bfc_client.spec_check import checked_spec
 from bfc_client.transport import Transport, json_of, segment
@@ -67,6 +68,19 @@ class Client:
     def targets(self) -> list[CatalogueEntry]:
         """Every target the server knows."""
         return _catalogue(self._transport, "/v1/targets")
+
+    def reproductions(self) -> list[ReproductionEntry]:
+        """Every preset the server knows."""
+        items = self._transport.get_json("/v1/reproductions")["items"]
+        return [ReproductionEntry.model_validate(item) for item in items]
+
+    def reproduce(self, name: str) -> Reproduction:
+        """Start a preset's experiments.
+
+        Raises:
+            NotFound: there is no such preset.
+        """
+        return Reproduction(self._transport, name)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether the server can do its work, and its facts about database, broker and worker.

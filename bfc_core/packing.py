@@ -13,11 +13,12 @@ from typing import assert_never
 from bfc_core.kernel_cost import (
     feature_machine_memory_bytes,
     feature_machine_seconds,
-    kernel_memory_bytes,
-    kernel_seconds,
-    polynomial_rank,
+    kernel_ridge_memory_bytes,
+    kernel_ridge_seconds,
+    shared_memory_bytes,
 )
 from bfc_core.specs import (
+    LOWEST_LEVEL,
     AnyLearner,
     KernelRidge,
     Recipe,
@@ -28,7 +29,10 @@ from bfc_core.specs import (
 from bfc_core.specs.learners import Joint
 
 MAX_MEMBERS = 16
-"""Members of one batched program; beyond it the arrays leave the cache and nothing is gained."""
+"""Members of one batched program: the cost of starting an operation is shared well enough by then."""
+
+CACHE_BYTES = 8 * 2**20
+"""What the arrays of one step may fill together; a pack past it trains slower than its halves (docs/records)."""
 
 SHORT_PACK_SECONDS = 8.0
 """Kernel runs are grouped up to this estimate."""
@@ -42,15 +46,18 @@ class Estimate:
     memory_bytes: int
 
 
-def packs_of(runs: Iterable[RunSpec], max_members: int = MAX_MEMBERS) -> list[list[RunSpec]]:
-    """Group runs into packs; every run appears once, in a stable order."""
+def packs_of(runs: Iterable[RunSpec], max_members: int | None = None) -> list[list[RunSpec]]:
+    """Group runs into packs; every run appears once, in a stable order.
+
+    Without ``max_members`` a pack has as many as train fastest for their shape.
+    """
     groups: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
     for run in runs:
         groups[_shape_key(run)].append(run)
     packs: list[list[RunSpec]] = []
     for group in groups.values():
         if isinstance(group[0].learner, Recipe):
-            packs.extend(_staged_packs(group, max_members))
+            packs.extend(_staged_packs(group, max_members or _fastest_members(group[0], group[0].learner)))
         else:
             packs.extend(_short_packs(group))
     return packs
@@ -84,7 +91,14 @@ def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
     seconds = sum(single.seconds for single in singles)
     if isinstance(pack[0].learner, Recipe):
         return Estimate(seconds, sum(single.memory_bytes for single in singles))
-    return Estimate(seconds, max(single.memory_bytes for single in singles))
+    shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)
+    return Estimate(seconds, max(single.memory_bytes for single in singles) + shared)
+
+
+def shares_a_gram(run: RunSpec, pack: Sequence[RunSpec]) -> bool:
+    """Whether another kernel ridge run of the pack has the same gram, or one that contains it."""
+    key = _gram_key(run)
+    return key is not None and sum(_gram_key(other) == key for other in pack) > 1
 
 
 def _shape_key(run: RunSpec) -> Hashable:
@@ -100,8 +114,19 @@ def _shape_key(run: RunSpec) -> Hashable:
             hierarchy.level_one_mean,
         )
         together = isinstance(learner, Joint)
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget)
+        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs)
+    if isinstance(learner, KernelRidge):
+        # Nested samples have nested grams: runs of every n keep company.
+        return ("single", learner.kind, run.dim)
     return ("single", learner.kind, run.n, run.dim)
+
+
+def _gram_key(run: RunSpec) -> Hashable:
+    """What must agree for the gram of fewer samples to be a part of the gram of more; None where none is made."""
+    learner = run.learner
+    if not isinstance(learner, KernelRidge) or learner.solver != "exact":
+        return None
+    return (learner.kernel, learner.feature_map, run.inputs, run.dim, run.seed)
 
 
 def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
@@ -117,8 +142,27 @@ def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]
     return packs
 
 
+def _fastest_members(run: RunSpec, learner: Recipe) -> int:
+    """Members whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS."""
+    hierarchy = hierarchy_of(run.target)
+    lifted = {level: k * (k + 1) // 2 for level, k in hierarchy.widths.items()}
+    read = {
+        level: sum(run.dim if source < LOWEST_LEVEL else lifted[source] for source in sources)
+        for level, sources in hierarchy.connections.items()
+    }
+    feeding = {source for sources in hierarchy.connections.values() for source in sources} & set(lifted)
+    # A batch of h and W h of every level, of R S and its gradient where a level feeds another; then W and K with
+    # their gradient and the optimiser's two moments.
+    columns = sum(read[level] + min(read[level], learner.width) for level in read)
+    columns += sum(2 * lifted[level] for level in feeding)
+    parameters = sum(read[level] * (learner.width + k) for level, k in hierarchy.widths.items())
+    size = 4 if learner.precision == "float32" else 8
+    return max(1, min(MAX_MEMBERS, CACHE_BYTES // (size * (learner.batch_size * columns + 4 * parameters))))
+
+
 def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:
     packs: list[list[RunSpec]] = []
+    group = _grams_together(group)
     seconds = SHORT_PACK_SECONDS
     for run in group:
         cost = estimate_run(run).seconds
@@ -128,6 +172,14 @@ def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:
         packs[-1].append(run)
         seconds += cost
     return packs
+
+
+def _grams_together(group: list[RunSpec]) -> list[RunSpec]:
+    """Runs that share a gram beside each other, the largest first, so that it contains those that follow."""
+    families: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
+    for position, run in enumerate(group):
+        families[_gram_key(run) or position].append(run)
+    return [run for family in families.values() for run in sorted(family, key=lambda run: -run.n)]
 
 
 def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
@@ -145,11 +197,9 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
 
 
 def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:
-    kernel, test_samples = learner.kernel, run.budget.test_samples
+    test_samples = run.budget.test_samples
     dim = run.dim if learner.feature_map == "identity" else 2 * run.dim
-    candidates = len(kernel.bandwidths) if kernel.kind == "rbf" else 1
-    rank = polynomial_rank(dim, kernel.degree, kernel.offset) if kernel.kind == "polynomial" else None
     return Estimate(
-        0.05 + kernel_seconds(run.n, test_samples, candidates, rank),
-        kernel_memory_bytes(run.n, test_samples),
+        0.05 + kernel_ridge_seconds(learner, run.n, dim, test_samples),
+        kernel_ridge_memory_bytes(learner, run.n, dim, test_samples),
     )

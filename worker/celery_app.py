@@ -14,7 +14,6 @@ from celery.worker.consumer.delayed_delivery import DelayedDelivery
 from service.config import Settings
 from service.jobs import TASK, broker_configuration
 
-
 LOOK_SECONDS = 0.1
 """How often an idle worker looks whether it shall end."""
 
@@ -34,6 +33,8 @@ class PackConsumer(Consumer):
             for step in Consumer.Blueprint.default_steps
             if step != f"{DelayedDelivery.__module__}:{DelayedDelivery.__name__}"
         )
+
+    loop: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - Celery's own
         super().__init__(*arguments, **named)

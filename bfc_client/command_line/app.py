@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from bfc_client.answers import ExperimentState
 from bfc_client.client import connect
 from bfc_client.command_line import demo as demonstration
+from bfc_client.command_line.complexity import complexity_table, fit_line
 from bfc_client.command_line.doctor import examine, print_findings
 from bfc_client.command_line.export import ExportFormat, exported, format_of, write_export
 from bfc_client.command_line.named import experiment_named
@@ -41,6 +42,7 @@ from bfc_client.command_line.tables import (
     plan_table,
     reused_in_words,
     runs_table,
+    verdict_lines,
 )
 from bfc_client.discovery import url_of_stack
 from bfc_client.errors import BfcClientError
@@ -225,6 +227,59 @@ def show(*, name: ExperimentName, as_json: AsJson = False) -> None:
         to_stdout(gain_line(gain))
     for warning in comparison.warnings:
         to_stderr(f"note: {warning}")
+    if len({run.n for run in runs}) > 1:
+        to_stderr(f"several n: `bfc complexity {experiment.id[:8]}` says how many samples each learner needs")
+
+
+@app.command()
+def complexity(
+    *,
+    name: ExperimentName,
+    eps: Annotated[float, typer.Option(help="error to be reached")] = 0.1,
+    delta: Annotated[float, typer.Option(help="share of the seeds that may miss it")] = 0.2,
+    metric: Annotated[str, typer.Option(help="nmse, or error in classification")] = "nmse",
+    as_json: AsJson = False,
+) -> None:
+    """Show how many samples each learner needs, and how that grows with dim."""
+    with connect() as client:
+        found = experiment_named(client, name).complexity(eps, delta, metric)
+    if as_json:
+        json_to_stdout(found)
+        return
+    table_to_stdout(complexity_table(found))
+    for fit in found.fits:
+        to_stdout(fit_line(fit))
+    for warning in found.warnings:
+        to_stderr(f"note: {warning}")
+
+
+@app.command()
+def reproduce(
+    *,
+    name: Annotated[
+        str | None, typer.Argument(metavar="PRESET", help="[default: list them]", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a preset on the server and print expected beside measured; without a name, list the presets."""
+    with connect() as client:
+        if name is None:
+            entries = client.reproductions()
+            if as_json:
+                json_to_stdout([entry.model_dump(mode="json") for entry in entries])
+            for entry in [] if as_json else entries:
+                to_stdout(f"{entry.name}: {entry.shows}")
+            return
+        started = client.reproduce(name)
+        started.wait(on_start=lambda role, one: to_stderr(f"{role}: experiment {one.id}"))
+        verdict = started.verdict()
+    if as_json:
+        json_to_stdout(verdict)
+    else:
+        to_stdout(f"{verdict.name}: {verdict.shows}")
+        for line in verdict_lines(verdict):
+            to_stdout(line)
+    raise typer.Exit(ExitCode.OK if verdict.verdict == "passed" else ExitCode.RUN_FAILED)
 
 
 @app.command()

@@ -4,8 +4,26 @@ from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.faults import Fault, faults_from, faults_of
-from bfc_core.specs.inputs import GaussianInputs, InputSpec
-from bfc_core.specs.kernels import KernelSpec, NngpKernel, NtkKernel, PolynomialKernel, RbfKernel
+from bfc_core.specs.inputs import (
+    AnyInputs,
+    CorrelatedGaussianInputs,
+    GaussianInputs,
+    GaussianMixtureInputs,
+    InputSpec,
+    least_dim_of_inputs,
+)
+from bfc_core.specs.kernels import (
+    AnyKernel,
+    ArcCosineKernel,
+    KernelSpec,
+    LaplaceKernel,
+    NngpKernel,
+    NtkKernel,
+    PolynomialKernel,
+    ProductKernel,
+    RbfKernel,
+    SumKernel,
+)
 from bfc_core.specs.learners import (
     AlgorithmOne,
     AnyLearner,
@@ -28,6 +46,8 @@ from bfc_core.specs.targets import (
     AnyTarget,
     HierarchicalQuadratic,
     Hierarchy,
+    KernelHardInstance,
+    LabelledTarget,
     TargetSpec,
     WorkedExample1,
     WorkedExample2,
@@ -41,20 +61,28 @@ __all__ = [
     "MAX_CELLS",
     "SPEC_VERSION",
     "AlgorithmOne",
+    "AnyInputs",
+    "AnyKernel",
     "AnyLearner",
     "AnyTarget",
+    "ArcCosineKernel",
     "Budget",
     "CorrectionWindow",
+    "CorrelatedGaussianInputs",
     "ExperimentSpec",
     "Fault",
     "GaussianInputs",
+    "GaussianMixtureInputs",
     "HierarchicalLearner",
     "HierarchicalQuadratic",
     "Hierarchy",
     "InputSpec",
     "Joint",
+    "KernelHardInstance",
     "KernelRidge",
     "KernelSpec",
+    "LabelledTarget",
+    "LaplaceKernel",
     "Layerwise",
     "LearnerSpec",
     "MatchedComputeControl",
@@ -64,6 +92,7 @@ __all__ = [
     "NtkKernel",
     "Outcome",
     "PolynomialKernel",
+    "ProductKernel",
     "RbfKernel",
     "Recipe",
     "RecursiveFeatureMachine",
@@ -71,6 +100,7 @@ __all__ = [
     "RunSpec",
     "Spec",
     "StagedLearner",
+    "SumKernel",
     "TargetSpec",
     "WorkedExample1",
     "WorkedExample2",
@@ -81,4 +111,5 @@ __all__ = [
     "hierarchy_of",
     "label_of",
     "least_dim",
+    "least_dim_of_inputs",
 ]

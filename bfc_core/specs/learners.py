@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
-from bfc_core.specs.kernels import KernelSpec
+from bfc_core.specs.kernels import KernelSpec, label_of_kernel
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -129,6 +129,27 @@ class KernelRidge(Spec):
         tuple[PositiveFloat, ...] | None,
         Field(min_length=1, max_length=200, description="relative to the mean of the gram's diagonal"),
     ] = None
+    criterion: Annotated[
+        Literal["leave_one_out", "gcv"], Field(description="closed form that the ridge is chosen by")
+    ] = "leave_one_out"
+    solver: Annotated[
+        Literal["exact", "nystrom", "iterative"],
+        Field(
+            description="'nystrom' restricts the fit to evenly spaced centres; 'iterative' takes its ridge from "
+            "there and solves the exact system by preconditioned conjugate gradients, without holding the gram"
+        ),
+    ] = "exact"
+    centres: Annotated[
+        int,
+        Field(ge=8, le=20_000, description="of the solvers 'nystrom' and 'iterative'; at most n are used"),
+    ] = 1000
+    precision: Annotated[
+        Literal["float64", "mixed"],
+        Field(
+            description="of the solver 'exact': 'mixed' factors in float32 and refines the answer in float64 "
+            "where the condition allows; the report says whether it did"
+        ),
+    ] = "float64"
 
 
 class RecursiveFeatureMachine(Spec):
@@ -160,14 +181,7 @@ def label_of(learner: AnyLearner) -> str:
     """A short readable name that tells apart what a table's reader must tell apart."""
     match learner:
         case KernelRidge():
-            kernel = learner.kernel
-            match kernel.kind:
-                case "polynomial":
-                    name = f"polynomial degree {kernel.degree}"
-                case "rbf":
-                    name = "rbf"
-                case _:
-                    name = f"{kernel.kind} depth {kernel.depth} {kernel.activation.replace('_', ' ')}"
+            name = label_of_kernel(learner.kernel)
             given = " given (x, x²−1)" if learner.feature_map == "quadratic" else ""
             return f"kernel_ridge {name}{given}"
         case RecursiveFeatureMachine():

@@ -45,7 +45,7 @@ def numbers_of(predictor: Predictor, problem: Problem) -> Numbers:
             numbers["level_coefficient", level] = beta
     true = problem.target.features(x)
     for level, found in predictor.features(x).items():
-        if bool(found.isfinite().all()):
+        if level in true and bool(found.isfinite().all()):
             numbers["feature_error", level] = feature_error(found, true[level])
             numbers["feature_error_scale_free", level] = feature_error_scale_free(found, true[level])
             numbers["alignment", level] = alignment(found, true[level])

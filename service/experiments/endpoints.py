@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -226,7 +227,7 @@ async def get_events(
     database: DatabaseDep,
     feeds: FeedsDep,
     accept: Annotated[str, Header()] = "application/json",
-    last_event_id: Annotated[str | None, Header(max_length=30, pattern=r"^\d{1,18}$")] = None,
+    last_event_id: Annotated[str | SkipJsonSchema[None], Header(max_length=30, pattern=r"^\d{1,18}$")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:

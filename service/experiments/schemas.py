@@ -167,6 +167,8 @@ def links_of(experiment: Experiment) -> dict[str, str]:
         "runs": f"{base}/runs",
         "events": f"{base}/events",
         "comparison": f"{base}/comparison",
+        "curves": f"{base}/curves",
+        "complexity": f"{base}/complexity",
         "results": f"{base}/results.csv",
         "chart": f"{base}/charts/comparison.svg",
         "manifest": f"{base}/manifest",

@@ -16,7 +16,7 @@ from bfc_core.kernels.ridge import solve_by_eigendecomposition
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "kernel_reference.json").read_text())
 DIM = 5
-ACTIVATIONS = {"relu": "relu", "hermite2": "centred_quadratic"}
+ACTIVATIONS = {"relu": "relu", "hermite2": "centred_quadratic", "erf": "erf", "quad": "quadratic"}
 STANDARD_DEVIATIONS = {"sqrt(2)": sqrt(2)}
 
 
@@ -41,6 +41,7 @@ NUDGE[0] = 1e-8
 EDGE = torch.stack([X[0], -X[0], 2 * X[0], X[0] + NUDGE])
 SIMPLE: dict[str, Kernel] = {
     "poly4 (1+x.z/d)^4": PolynomialKernel(4, 1.0),
+    "poly2 (x.z)^2": PolynomialKernel(2, 0.0, "sum"),
     "rbf exp(-|x-z|^2/(2 s^2)), s=1.5": RbfKernel(1.5 / sqrt(DIM)),
     "laplace exp(-|x-z|_2/s), s=1.5": LaplaceKernel(1.5),
 }
@@ -67,7 +68,7 @@ def test_network_kernels_have_their_reference_values(case: dict, name: str) -> N
     )
 
 
-@pytest.mark.parametrize("name", SIMPLE)
+@pytest.mark.parametrize("name", REFERENCE["simple_kernels"])
 def test_simple_kernels_have_their_reference_values(name: str) -> None:
     reference = REFERENCE["simple_kernels"][name]
     torch.testing.assert_close(gram(SIMPLE[name], "X", "Z"), numbers(reference["X,Z"]), rtol=1e-10, atol=0)
@@ -105,3 +106,12 @@ def test_ridge_coefficients_have_their_reference_values(
     centred = solve_by_eigendecomposition(kernel.gram(x), targets, ridges).weights
     ones = torch.linalg.solve(kernel.gram(x) + ridge * torch.eye(12, dtype=torch.float64), with_ones[:, -1:])
     torch.testing.assert_close(centred + ones * targets.mean(0), expected, rtol=rtol, atol=1e-9)
+    plain = solve_by_eigendecomposition(kernel.gram(x), targets, ridges, intercept=False)
+    torch.testing.assert_close(plain.weights, expected, rtol=rtol, atol=1e-9)
+    predicted = kernel.gram(Z, x) @ plain.weights
+    torch.testing.assert_close(
+        predicted, numbers([reference[key]["pred_Z"] for key in ("y", "y2")]).mT, rtol=rtol, atol=1e-9
+    )
+    for found, error in ((plain.loo_mse, "loo_mse"), (plain.gcv, "gcv")):
+        values = torch.tensor([float(reference[key][error]) for key in ("y", "y2")], dtype=torch.float64)
+        torch.testing.assert_close(found[0], values, rtol=rtol, atol=0)

@@ -8,7 +8,9 @@ import pytest
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
-from bfc_core.packing import packs_of
+from bfc_core.kernel_cost import shared_memory_bytes
+from bfc_core.kernels.shared import EigendecompositionFolder
+from bfc_core.packing import estimate_pack, packs_of, shares_a_gram
 from bfc_core.run import execute_pack
 from bfc_core.specs import ExperimentSpec, Measurement, Outcome, Report, RunSpec
 from bfc_core.training.progress import SilentObserver
@@ -147,6 +149,30 @@ def test_the_worked_examples_train_too(example: dict[str, object]) -> None:
     assert report.outcome is Outcome.SUCCEEDED
     assert report.metrics is not None
     assert set(report.metrics.feature_error) == {2, 3}
+
+
+def test_kernel_runs_that_share_grams_report_what_they_report_alone(tmp_path: Path) -> None:
+    learners: list[dict[str, object]] = [
+        {"kind": "kernel_ridge", "kernel": {"kind": "ntk", "depth": 1}},
+        {"kind": "kernel_ridge", "kernel": {"kind": "ntk", "depth": 1}, "ridges": [1e-3, 1.0]},
+        {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}},
+    ]
+    pack = runs(learners, alphas=[[1, 0.3], [1, 0.0]], seeds=[3])
+    (packed,) = packs_of(pack)
+    assert [run.n for run in packed if run.learner.kernel.kind == "ntk"][:4] == [64] * 4, "the largest first"
+    assert shares_a_gram(packed[0], packed)
+    assert not shares_a_gram(packed[0], packed[:1])
+    folder = EigendecompositionFolder(tmp_path, 2**20)
+    for _ in range(2):
+        for run, report in zip(packed, execute_pack(packed, kernel_cache=folder), strict=True):
+            assert facts(report) == facts(execute_pack([run])[0])
+
+
+def test_a_pack_whose_runs_share_grams_plans_for_what_it_keeps() -> None:
+    learner: dict[str, object] = {"kind": "kernel_ridge", "kernel": {"kind": "ntk"}}
+    pack = runs([learner], alphas=[[1, 0.3], [1, 0.0]], seeds=[3], n=1000)
+    single = estimate_pack(pack[:1]).memory_bytes
+    assert estimate_pack(pack).memory_bytes == single + shared_memory_bytes(1000) > single
 
 
 class Notebook(SilentObserver):
