@@ -114,7 +114,8 @@ def _shape_key(run: RunSpec) -> Hashable:
             hierarchy.level_one_mean,
         )
         together = isinstance(learner, Joint)
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs)
+        task = run.target.task
+        return ("hierarchical", together, recipe, shape, task, run.dim, run.budget, run.inputs)
     if isinstance(learner, KernelRidge):
         # Nested samples have nested grams: runs of every n keep company.
         return ("single", learner.kind, run.dim)
