@@ -38,7 +38,7 @@ FOUND = Complexity.model_validate(
 def test_the_table_says_what_lies_beyond_the_grid():
     console = Console(width=120)
     with console.capture() as capture:
-        console.print(complexity_table(FOUND))
+        console.print(complexity_table(FOUND.cells))
     text = capture.get()
     assert "≤ 64 to 1e+03" in text
     assert "4e+03 to > 4000" in text
