@@ -20,6 +20,7 @@ from bfc_core.kernel_cost import (
 from bfc_core.specs import (
     AnyLearner,
     KernelRidge,
+    LabelledTarget,
     Recipe,
     RecursiveFeatureMachine,
     RunSpec,
@@ -99,7 +100,8 @@ def _shape_key(run: RunSpec) -> Hashable:
             hierarchy.level_one_mean,
         )
         together = isinstance(learner, Joint)
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs)
+        task = run.target.task if isinstance(run.target, LabelledTarget) else "regression"
+        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs, task)
     return ("single", learner.kind, run.n, run.dim)
 
 

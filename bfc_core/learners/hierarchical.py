@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
-from bfc_core.evaluation import Problem
+from bfc_core.evaluation import Problem, comparable
 from bfc_core.learners.predictor import Fitted
 from bfc_core.metrics.features import feature_error
 from bfc_core.metrics.regression import normalised_mse
@@ -54,15 +54,18 @@ class NetworkPredictor:
     stage: Stage
 
     def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
-        """F(x) over the active levels."""
+        """F(x) over the active levels; x₀ + F(x) where rows are (x₀, x)."""
+        offset, inside = self.network.split(x)
         passed = self.network.forward(
-            self.flat, self.lifts, self.alphas, x.to(self.flat)[None], self.stage.active
+            self.flat, self.lifts, self.alphas, inside.to(self.flat)[None], self.stage.active
         )
-        return passed.output[0].to(x)
+        output = passed.output[0].to(x)
+        return output if offset is None else offset + output
 
     def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:
         """S_ℓ of the distilled levels."""
-        found = self.network.features(self.flat, self.lifts, x.to(self.flat)[None], self.stage.distilled)
+        _, inside = self.network.split(x)
+        found = self.network.features(self.flat, self.lifts, inside.to(self.flat)[None], self.stage.distilled)
         return {level: feature[0].to(x) for level, feature in found.items()}
 
 
@@ -270,8 +273,11 @@ class HierarchicalPack:
                 ys.append(problem.y)
                 length += spec.n
             rows.append(starts[key])
+        offset, inside = self.network.split(torch.cat(xs))
         data = TrainingData(
-            torch.cat(xs).to(self.device, self.dtype), torch.cat(ys).to(self.device, self.dtype)
+            inside.to(self.device, self.dtype),
+            torch.cat(ys).to(self.device, self.dtype),
+            None if offset is None else offset.to(self.device, self.dtype),
         )
         return data, rows
 
@@ -284,7 +290,12 @@ class HierarchicalPack:
             x, y = problem.test_x[:MEASURED_ROWS], problem.test_y[:MEASURED_ROWS]
             predictor = self._predictor(run, members.flat[row], stage)
             numbers = [
-                Measurement(name="nmse", step=step, stage=stage.name, value=normalised_mse(predictor(x), y))
+                Measurement(
+                    name="nmse",
+                    step=step,
+                    stage=stage.name,
+                    value=normalised_mse(comparable(predictor(x), problem.target), y),
+                )
             ]
             true = problem.target.features(x)
             numbers += [

@@ -76,6 +76,10 @@ class DistilledDenseNet:
                 start += rows * shape.i
         self.parameter_count = start
 
+    def split(self, x: Float[Tensor, "n c"]) -> tuple[Float[Tensor, " n"] | None, Float[Tensor, "n dim"]]:
+        """x₀ and x of rows (x₀, x), which are one column longer than ``dim``; None and x otherwise."""
+        return (x[:, 0], x[:, 1:]) if x.shape[1] == self.dim + 1 else (None, x)
+
     # ---- parameters ------------------------------------------------------------------------------
 
     def weights(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e m i"]:

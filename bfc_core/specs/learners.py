@@ -22,6 +22,10 @@ class Recipe(Spec):
     step_size: Annotated[PositiveFloat, Field(le=10)] = 3e-3
     loss: Literal["huber", "squared"] = "huber"
     huber_delta: PositiveFloat = 0.3
+    logistic_scale: Annotated[
+        PositiveFloat,
+        Field(description="v of the objective in classification, about 1/ε: log(1 + exp(−Y v margin))"),
+    ] = 10.0
     clip_norm: PositiveFloat = 1.0
     init_scale: PositiveFloat = 1e-2
     tie_weights: Annotated[

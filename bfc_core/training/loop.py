@@ -11,7 +11,7 @@ from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.specs import Recipe
 from bfc_core.training.adam import Adam, cosine_step_size
 from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
-from bfc_core.training.objective import loss_slope
+from bfc_core.training.objective import logistic_slope, loss_slope
 from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage
 
@@ -51,7 +51,10 @@ def train_stage(
         for rows in batches[offset : offset + stage.steps - state.step]:
             x, y = data.x[rows], data.y[rows]
             passed = network.forward(members.flat, members.lifts, members.alphas, x, stage.active)
-            slope = loss_slope(passed.output - y, recipe.loss, recipe.huber_delta)
+            if data.offset is None:
+                slope = loss_slope(passed.output - y, recipe.loss, recipe.huber_delta)
+            else:
+                slope = logistic_slope(data.offset[rows] + passed.output, y, recipe.logistic_scale)
             gradient.zero_()
             network.backward(members.flat, members.lifts, members.alphas, passed, slope, trainable, gradient)
             regularizer.add_gradient(members.flat, stage.trainable, stage.distilled, gradient)

@@ -16,11 +16,13 @@ BATCH_BLOCK = 64
 class TrainingData:
     """The training sets of a pack, one after another; members of one seed read the same rows.
 
+    ``offset`` is x₀ of every row in classification, where ``y`` holds labels ±1, and None in regression.
     Letters: r rows of all sets.
     """
 
     x: Float[Tensor, "r dim"]
     y: Float[Tensor, " r"]
+    offset: Float[Tensor, " r"] | None = None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The data term: Huber or squared loss of the residual, with its slope."""
+"""The data term: Huber or squared loss of the residual, or the logistic loss of a margin, with its slope."""
 
 from typing import Literal
 
@@ -21,3 +21,22 @@ def loss_slope(residual: Float[Tensor, "e n"], loss: Loss, delta: float) -> Floa
     """∂/∂residual of :func:`loss_value`."""
     rows = residual.shape[-1]
     return residual * (2 / rows) if loss == "squared" else residual.clamp(-delta, delta) / rows
+
+
+def logistic_value(
+    margin: Float[Tensor, "e n"], labels: Float[Tensor, "e n"], scale: float
+) -> Float[Tensor, " e"]:
+    """Mean over rows of log(1 + exp(−v Y margin)) / v.
+
+    Source: arXiv:2001.04413 §4 minimises log(1 + exp(−v Y (x₀ + F))) + v·Reg; both are divided by v here, so
+    that the regulariser and its weights are those of regression.
+    """
+    loss = torch.nn.functional.softplus(-scale * labels * margin).mean(-1)
+    return loss / scale
+
+
+def logistic_slope(
+    margin: Float[Tensor, "e n"], labels: Float[Tensor, "e n"], scale: float
+) -> Float[Tensor, "e n"]:
+    """∂/∂margin of :func:`logistic_value`: at most 1/n in size, whatever v is."""
+    return -labels * torch.sigmoid(-scale * labels * margin) / margin.shape[-1]
