@@ -54,7 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings, app.state.database, app.state.publisher = settings, database, publisher
     app.add_middleware(RequestEnvelope)
     install_error_handlers(app)
-    for router in (experiments, complexity, runs, reproductions, catalogue, health):
+    # complexity first: its chart has a path that the experiments' charts would take for a name of theirs.
+    for router in (complexity, experiments, runs, reproductions, catalogue, health):
         app.include_router(router)
     install_documentation(app)
     install_schema(app)
