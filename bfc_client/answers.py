@@ -64,6 +64,8 @@ class ExperimentState(Answer):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     runs: RunCounts
+    reused_runs: int = 0
+    saved_seconds: float = 0.0
     progress: float = 0.0
     links: dict[str, str] = Field(default_factory=dict)
     spec: dict[str, Any] | None = None
@@ -75,6 +77,7 @@ class LearnerCost(Answer):
     label: str
     kind: str
     cells: int
+    reused_cells: int = 0
     estimated_seconds: float
     estimated_memory_bytes: int
 
@@ -86,6 +89,7 @@ class Plan(Answer):
     spec: dict[str, Any]
     cells: int
     reused_cells: int = 0
+    saved_seconds: float = 0.0
     packs: int
     estimated_seconds: float
     estimated_memory_bytes: int

@@ -105,12 +105,14 @@ class Experiments:
         /,
         *,
         idempotency_key: str | None = None,
+        force: bool = False,
         **fields: Any,  # noqa: ANN401 - the fields of ExperimentSpec, checked by it
     ) -> Experiment:
         """Start an experiment: ``create(name=…, target=…, learners=…, n=…, dim=…, seeds=…)`` or a spec.
 
         The spec is checked here first. A lost answer is asked for again under the same
-        Idempotency-Key, so that one call makes one experiment.
+        Idempotency-Key, so that one call makes one experiment. Cells that a finished run answers are
+        reused; with ``force`` they are computed anew.
 
         Raises:
             InvalidSpec: the spec is wrong; nothing was sent.
@@ -119,6 +121,7 @@ class Experiments:
         response = self._transport.send(
             "POST",
             "/v1/experiments",
+            params={"force": "true"} if force else None,
             json=_body(spec, fields),
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
         )
@@ -128,6 +131,8 @@ class Experiments:
         self,
         spec: ExperimentSpec | Mapping[str, Any] | None = None,
         /,
+        *,
+        force: bool = False,
         **fields: Any,  # noqa: ANN401 - the fields of ExperimentSpec, checked by it
     ) -> Plan:
         """What ``create`` would start: runs, packs, seconds, bytes. Nothing is stored.
@@ -137,7 +142,10 @@ class Experiments:
             Unprocessable: the server refuses it.
         """
         response = self._transport.send(
-            "POST", "/v1/experiments", params={"dry_run": "true"}, json=_body(spec, fields)
+            "POST",
+            "/v1/experiments",
+            params={"dry_run": "true"} | ({"force": "true"} if force else {}),
+            json=_body(spec, fields),
         )
         return Plan.model_validate(json_of(response))
 

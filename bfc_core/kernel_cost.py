@@ -65,16 +65,19 @@ def is_solved_by_features(n: int, rank: int | None) -> bool:
     return rank is not None and 2 * rank <= n
 
 
-def kernel_seconds(n: int, test_samples: int, candidates: int, rank: int | None) -> float:
-    """Seconds of ``kernel_ridge``; ``candidates`` are the kernels to choose from, ``rank`` None if infinite."""
+def kernel_seconds(n: int, test_samples: int, candidates: int, rank: int | None, parts: int = 1) -> float:
+    """Seconds of ``kernel_ridge``.
+
+    ``candidates`` are the kernels to choose from, ``rank`` is None if infinite, ``parts`` are the plain kernels
+    that a sum or product is made of.
+    """
+    pair = parts * _PAIR
     screened = min(n, SUBSAMPLE)
-    seconds = (candidates if candidates > 1 else 0) * (
-        _EIGENDECOMPOSITION * screened**3 + _PAIR * screened**2
-    )
+    seconds = (candidates if candidates > 1 else 0) * (_EIGENDECOMPOSITION * screened**3 + pair * screened**2)
     if rank is not None and is_solved_by_features(n, rank):
         products = 3 * n * rank**2 + 40 * (n + test_samples) * rank
         return seconds + _EIGENDECOMPOSITION * rank**3 + _MULTIPLY_ADD * products
-    seconds += _PAIR * n * (n / 2 + test_samples)
+    seconds += pair * n * (n / 2 + test_samples)
     if n <= EIGENDECOMPOSITION_LIMIT:
         return seconds + _EIGENDECOMPOSITION * n**3
     return (

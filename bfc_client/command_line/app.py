@@ -40,6 +40,7 @@ from bfc_client.command_line.tables import (
     gain_line,
     number,
     plan_table,
+    reused_in_words,
     runs_table,
     verdict_lines,
 )
@@ -140,13 +141,14 @@ def submit(
     spec: Annotated[Path, typer.Option("--spec", "-f", help="YAML or JSON; - is standard input")],
     watch_it: Annotated[bool, typer.Option("--watch", help="follow it to its end")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cost, start nothing")] = False,
+    force: Annotated[bool, typer.Option("--force", help="compute anew what a finished run answers")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start an experiment from a spec file."""
     checked = read_spec(spec)
     with connect() as client:
         if dry_run:
-            plan = client.experiments.plan(checked)
+            plan = client.experiments.plan(checked, force=force)
             if as_json:
                 json_to_stdout(plan)
                 return
@@ -155,10 +157,19 @@ def submit(
                 f"{plan.cells} runs in {plan.packs} packs, about {number(plan.estimated_seconds)} s on one core, "
                 f"at most {bytes_in_words(plan.estimated_memory_bytes)} at once"
             )
+            if plan.reused_cells:
+                to_stderr(
+                    f"note: {reused_in_words(plan.reused_cells, plan.saved_seconds)}; --force computes them anew"
+                )
             for warning in plan.warnings:
                 to_stderr(f"note: {warning}")
             return
-        experiment = client.experiments.create(checked)
+        experiment = client.experiments.create(checked, force=force)
+        state = experiment.state
+        if state.reused_runs:
+            to_stderr(
+                f"note: {reused_in_words(state.reused_runs, state.saved_seconds)}; --force computes them anew"
+            )
         if watch_it:
             to_stderr(f"experiment {experiment.id}")
             _follow(experiment, as_json=as_json)

@@ -62,6 +62,11 @@ def runs_table(runs: Iterable[Run]) -> Table:
     return table
 
 
+def reused_in_words(runs: int, seconds: float) -> str:
+    """What finished runs of earlier experiments save."""
+    return f"{runs} cells are answered by finished runs, which took {number(seconds)} s"
+
+
 def plan_table(plan: Plan) -> Table:
     """One line a learner: what it would cost."""
     table = new_table("learner")

@@ -20,8 +20,8 @@ class Kernel(ABC):
         """k(x_i, x_i) analytically: no rounding of an angle or of a distance enters it."""
 
     def gram(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "n m"]:
-        """k between all rows of x and z; without z the symmetric gram of x with its exact diagonal."""
-        if z is None:
+        """k between all rows of x and z; without z, or with x for z, the symmetric gram with its exact diagonal."""
+        if z is None or z is x:
             return symmetric_gram(self.block, self.diagonal(x), x)
         return cross_gram(self.block, x, z)
 

@@ -8,16 +8,21 @@ activation φ maps a = K(x,x), q = K(x,z), b = K(z,z) to
 
 ReLU: E φφ = (r + (π − t) q) / 2π, E φ′φ′ = (π − t) / 2π with r = √((√(ab) − q)(√(ab) + q)), t = atan2(r, q):
 the arc cosine of q/√(ab) without its loss of half the digits near ±1 (Cho and Saul, 2009).
-Centred quadratic (z² − 1)/√2: E φφ = q² + (a − 1)(b − 1)/2, E φ′φ′ = 2q.
+erf: with r = √((1 + 2a)(1 + 2b)), E φφ = (2/π) asin(2q/r), E φ′φ′ = (4/π)/√(r² − 4q²) (Williams, 1997).
+Quadratic z²: E φφ = ab + 2q², E φ′φ′ = 4q. Centred quadratic (z² − 1)/√2: E φφ = q² + (a − 1)(b − 1)/2,
+E φ′φ′ = 2q. Quadratic kernels of depth L are polynomials of degree 2^L; without a bias and on inputs of unit
+variance the centred one is the pure power NNGP = ρ^(2^L), NTK = (2^(L+1) − 1) ρ^(2^L), blind to all other degrees.
 """
 
 from dataclasses import dataclass
 from math import pi
+from typing import assert_never
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.kernels.angle import complement_of_angle
 from bfc_core.kernels.base import Kernel
 from bfc_core.specs.kernels import NetworkActivation
 
@@ -52,7 +57,7 @@ class NetworkKernel(Kernel):
         variance = self._input_variance(x)
         tangent = variance
         for _ in range(self.depth):
-            slope = 0.5 if self.activation == "relu" else 2 * variance
+            slope = self._slope(variance)
             variance = self._next_variance(variance)
             tangent = variance + self.weight_variance * slope * tangent
         return tangent if self.tangent else variance
@@ -60,21 +65,55 @@ class NetworkKernel(Kernel):
     def _input_variance(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         return x.square().sum(1) * (self.weight_variance / x.shape[1]) + self.bias_variance
 
+    def _slope(self, a: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """E φ′(u)² for u ~ N(0, a)."""
+        match self.activation:
+            case "relu":
+                return torch.full_like(a, 0.5)
+            case "erf":
+                return (4 / pi) * (1 + 4 * a).rsqrt()
+            case "quadratic":
+                return 4 * a
+            case "centred_quadratic":
+                return 2 * a
+            case _:
+                assert_never(self.activation)
+
     def _next_variance(self, a: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        second_moment = a / 2 if self.activation == "relu" else a.square() + (a - 1).square() / 2
+        match self.activation:
+            case "relu":
+                second_moment = a / 2
+            case "erf":
+                # asin(2a/(1 + 2a)) as an arc tangent: its slope does not blow up where the argument nears 1.
+                second_moment = (2 / pi) * torch.atan2(2 * a, (1 + 4 * a).sqrt())
+            case "quadratic":
+                second_moment = 3 * a.square()
+            case "centred_quadratic":
+                second_moment = a.square() + (a - 1).square() / 2
+            case _:
+                assert_never(self.activation)
         return self.weight_variance * second_moment + self.bias_variance
 
     def _advance(
         self, q: Float[Tensor, "n m"], a: Float[Tensor, " n"], b: Float[Tensor, " m"]
     ) -> Float[Tensor, "n m"]:
         """Overwrite the covariance q by the next layer's; return E φ′φ′ of this layer."""
-        if self.activation == "centred_quadratic":
-            slope = 2 * q
-            q.square_().addr_((a - 1) / 2, b - 1)
-            q.mul_(self.weight_variance).add_(self.bias_variance)
-            return slope
-        scale = torch.outer(a.sqrt(), b.sqrt())
-        sine = (scale - q).clamp_min_(0.0).mul_(scale.add_(q).clamp_min_(0.0)).sqrt_()
-        turn = torch.atan2(sine, q).neg_().add_(pi)
-        q.mul_(turn).add_(sine).mul_(self.weight_variance / (2 * pi)).add_(self.bias_variance)
-        return turn.div_(2 * pi)
+        match self.activation:
+            case "relu":
+                slope, sine = complement_of_angle(q, a, b)
+                q.mul_(slope).add_(sine).mul_(1 / (2 * pi))
+                slope.div_(2 * pi)
+            case "erf":
+                root = torch.outer(1 + 2 * a, 1 + 2 * b).addcmul_(q, q, value=-4.0).sqrt_()
+                q.mul_(2.0).atan2_(root).mul_(2 / pi)
+                slope = root.reciprocal_().mul_(4 / pi)
+            case "quadratic":
+                slope = 4 * q
+                q.square_().mul_(2.0).addr_(a, b)
+            case "centred_quadratic":
+                slope = 2 * q
+                q.square_().addr_((a - 1) / 2, b - 1)
+            case _:
+                assert_never(self.activation)
+        q.mul_(self.weight_variance).add_(self.bias_variance)
+        return slope

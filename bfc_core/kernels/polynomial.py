@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import combinations_with_replacement
 from math import factorial, prod, sqrt
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,27 +14,30 @@ from bfc_core.kernels.base import FiniteRankKernel
 
 
 class PolynomialKernel(FiniteRankKernel):
-    """k(x, z) = (offset + x·z / d)^degree."""
+    """k(x, z) = (offset + x·z / d)^degree, or (offset + x·z)^degree where ``inner_product`` is "sum"."""
 
-    def __init__(self, degree: int, offset: float = 1.0) -> None:
+    def __init__(
+        self, degree: int, offset: float = 1.0, inner_product: Literal["mean", "sum"] = "mean"
+    ) -> None:
         self.degree = degree
         self.offset = offset
+        self.inner_product = inner_product
 
     def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """(offset + x·z / d)^degree."""
-        return torch.mm(x, z.mT).div_(x.shape[1]).add_(self.offset).pow_(self.degree)
+        return torch.mm(x, z.mT).div_(self._divisor(x)).add_(self.offset).pow_(self.degree)
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """(offset + ‖x‖² / d)^degree."""
-        return x.square().sum(1).div_(x.shape[1]).add_(self.offset).pow_(self.degree)
+        return x.square().sum(1).div_(self._divisor(x)).add_(self.offset).pow_(self.degree)
 
     def rank(self, dim: int) -> int:
         """C(dim + degree, degree), or C(dim + degree − 1, degree) without offset (homogeneous monomials)."""
         return polynomial_rank(dim, self.degree, self.offset)
 
     def features(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n r"]:
-        """Monomials of (√offset, x/√d), each times the root of its multinomial coefficient."""
-        variables = x / sqrt(x.shape[1])
+        """Monomials of (√offset, x/√d) (or x itself), each times the root of its multinomial coefficient."""
+        variables = x / sqrt(self._divisor(x))
         if self.offset > 0:
             constant = torch.full_like(x[:, :1], sqrt(self.offset))
             variables = torch.cat([constant, variables], dim=1)
@@ -47,3 +51,6 @@ class PolynomialKernel(FiniteRankKernel):
         for position in range(1, self.degree):
             features *= variables[:, factors[:, position]]
         return features.mul_(torch.tensor(coefficients, dtype=x.dtype, device=x.device).sqrt_())
+
+    def _divisor(self, x: Float[Tensor, "n d"]) -> int:
+        return x.shape[1] if self.inner_product == "mean" else 1

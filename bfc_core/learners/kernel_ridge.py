@@ -1,6 +1,6 @@
 """Kernel ridge regression with its ridge, and an RBF's bandwidth, chosen by leave-one-out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +16,7 @@ from bfc_core.kernel_cost import (
     kernel_memory_bytes,
 )
 from bfc_core.kernels.base import FiniteRankKernel, Kernel
-from bfc_core.kernels.build import candidate_kernels
+from bfc_core.kernels.build import build_kernel
 from bfc_core.kernels.feature_map import FeatureMap, mapped
 from bfc_core.kernels.gram import gram_times
 from bfc_core.kernels.refits import solve_by_refits, subsample_rows
@@ -28,6 +28,7 @@ from bfc_core.kernels.ridge import (
 )
 from bfc_core.learners.predictor import Selection
 from bfc_core.specs import KernelRidge
+from bfc_core.specs.kernels import AnyKernel, bandwidths_of, variants
 
 Progress = Callable[[int, int], None]
 
@@ -90,7 +91,8 @@ def fit_kernel_ridge(
         raise ResourceLimitExceeded(f"kernel_ridge on {n} samples", needed, memory_limit_bytes)
     inputs = mapped(x.double(), learner.feature_map)
     targets = y.double()[:, None]
-    candidates = candidate_kernels(learner.kernel)
+    choices = variants(learner.kernel)
+    candidates = [build_kernel(choice) for choice in choices]
     steps = _Steps(progress, len(candidates) - 1 + (TYPICAL_REFITS if n > EIGENDECOMPOSITION_LIMIT else 1))
     selection: Selection = {}
     warnings: list[str] = []
@@ -98,10 +100,9 @@ def fit_kernel_ridge(
     if len(candidates) > 1:
         errors = _screened(candidates, inputs, targets, learner, steps)
         position = errors.index(min(errors))
-        warnings.extend(_bandwidth_warning(learner, errors))
+        warnings.extend(_bandwidth_warnings(choices, errors))
         selection["bandwidth_at_edge"] = bool(warnings)
-    if learner.kernel.kind == "rbf":
-        selection["bandwidth"] = learner.kernel.bandwidths[position]
+    selection |= {name: values[0] for name, values in bandwidths_of(choices[position]).items()}
     kernel = candidates[position]
     solution, solver, scale = _solve(kernel, inputs, targets, learner, steps)
     steps.finish()
@@ -178,12 +179,18 @@ def _screened(
     return errors
 
 
-def _bandwidth_warning(learner: KernelRidge, errors: list[float]) -> list[str]:
-    """A sentence if an end of the list beats everything between the ends."""
-    assert learner.kernel.kind == "rbf"
-    by_bandwidth = sorted(zip(learner.kernel.bandwidths, errors, strict=True))
-    inner = min((error for _, error in by_bandwidth[1:-1]), default=float("inf"))
-    if inner <= EQUAL * min(errors):
-        return []
-    best = learner.kernel.bandwidths[errors.index(min(errors))]
-    return [f"the best bandwidth, {best:g}, is an end of the list: a wider list may do better"]
+def _bandwidth_warnings(choices: Sequence[AnyKernel], errors: Sequence[float]) -> Iterator[str]:
+    """A sentence for every list of bandwidths whose end beats everything between its ends."""
+    chosen = [bandwidths_of(choice) for choice in choices]
+    best = chosen[errors.index(min(errors))]
+    for name, (value,) in best.items():
+        values = sorted({choice[name][0] for choice in chosen})
+        if len(values) == 1:
+            continue
+        inner = [
+            error
+            for choice, error in zip(chosen, errors, strict=True)
+            if choice[name][0] not in (values[0], values[-1])
+        ]
+        if min(inner, default=float("inf")) > EQUAL * min(errors):
+            yield f"the best {name}, {value:g}, is an end of the list: a wider list may do better"

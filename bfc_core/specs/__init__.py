@@ -3,6 +3,7 @@
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
+from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.inputs import (
     AnyInputs,
     CorrelatedGaussianInputs,
@@ -11,7 +12,18 @@ from bfc_core.specs.inputs import (
     InputSpec,
     least_dim_of_inputs,
 )
-from bfc_core.specs.kernels import KernelSpec, NngpKernel, NtkKernel, PolynomialKernel, RbfKernel
+from bfc_core.specs.kernels import (
+    AnyKernel,
+    ArcCosineKernel,
+    KernelSpec,
+    LaplaceKernel,
+    NngpKernel,
+    NtkKernel,
+    PolynomialKernel,
+    ProductKernel,
+    RbfKernel,
+    SumKernel,
+)
 from bfc_core.specs.learners import (
     AlgorithmOne,
     AnyLearner,
@@ -49,11 +61,14 @@ __all__ = [
     "SPEC_VERSION",
     "AlgorithmOne",
     "AnyInputs",
+    "AnyKernel",
     "AnyLearner",
     "AnyTarget",
+    "ArcCosineKernel",
     "Budget",
     "CorrelatedGaussianInputs",
     "ExperimentSpec",
+    "Fault",
     "GaussianInputs",
     "GaussianMixtureInputs",
     "HierarchicalLearner",
@@ -65,6 +80,7 @@ __all__ = [
     "KernelRidge",
     "KernelSpec",
     "LabelledTarget",
+    "LaplaceKernel",
     "Layerwise",
     "LearnerSpec",
     "MatchedComputeControl",
@@ -74,6 +90,7 @@ __all__ = [
     "NtkKernel",
     "Outcome",
     "PolynomialKernel",
+    "ProductKernel",
     "RbfKernel",
     "Recipe",
     "RecursiveFeatureMachine",
@@ -81,11 +98,14 @@ __all__ = [
     "RunSpec",
     "Spec",
     "StagedLearner",
+    "SumKernel",
     "TargetSpec",
     "WorkedExample1",
     "WorkedExample2",
     "control_of",
     "default_connections",
+    "faults_from",
+    "faults_of",
     "hierarchy_of",
     "label_of",
     "least_dim",

@@ -65,20 +65,20 @@ class ExperimentSpec(Spec):
     learners: Annotated[tuple[LearnerSpec, ...], Field(min_length=1, max_length=50)]
     n: Annotated[
         tuple[Samples, ...],
-        BeforeValidator(_one_is_a_list),
         Field(min_length=1, max_length=200),
+        BeforeValidator(_one_is_a_list),
         AfterValidator(_all_different),
     ]
     dim: Annotated[
         tuple[Dim, ...],
-        BeforeValidator(_one_is_a_list),
         Field(min_length=1, max_length=100),
+        BeforeValidator(_one_is_a_list),
         AfterValidator(_all_different),
     ]
     seeds: Annotated[
         tuple[Seed, ...],
-        BeforeValidator(_count_is_a_range),
         Field(min_length=1, max_length=1000),
+        BeforeValidator(_count_is_a_range),
         AfterValidator(_all_different),
     ] = (0, 1, 2)
     alphas: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
-from bfc_core.specs.kernels import KernelSpec
+from bfc_core.specs.kernels import KernelSpec, label_of_kernel
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -112,14 +112,7 @@ def label_of(learner: AnyLearner) -> str:
     """A short readable name that tells apart what a table's reader must tell apart."""
     match learner:
         case KernelRidge():
-            kernel = learner.kernel
-            match kernel.kind:
-                case "polynomial":
-                    name = f"polynomial degree {kernel.degree}"
-                case "rbf":
-                    name = "rbf"
-                case _:
-                    name = f"{kernel.kind} depth {kernel.depth} {kernel.activation.replace('_', ' ')}"
+            name = label_of_kernel(learner.kernel)
             given = " given (x, x²−1)" if learner.feature_map == "quadratic" else ""
             return f"kernel_ridge {name}{given}"
         case RecursiveFeatureMachine():

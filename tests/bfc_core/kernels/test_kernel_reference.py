@@ -16,7 +16,7 @@ from bfc_core.kernels.ridge import solve_by_eigendecomposition
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "kernel_reference.json").read_text())
 DIM = 5
-ACTIVATIONS = {"relu": "relu", "hermite2": "centred_quadratic"}
+ACTIVATIONS = {"relu": "relu", "hermite2": "centred_quadratic", "erf": "erf", "quad": "quadratic"}
 STANDARD_DEVIATIONS = {"sqrt(2)": sqrt(2)}
 
 
@@ -41,6 +41,7 @@ NUDGE[0] = 1e-8
 EDGE = torch.stack([X[0], -X[0], 2 * X[0], X[0] + NUDGE])
 SIMPLE: dict[str, Kernel] = {
     "poly4 (1+x.z/d)^4": PolynomialKernel(4, 1.0),
+    "poly2 (x.z)^2": PolynomialKernel(2, 0.0, "sum"),
     "rbf exp(-|x-z|^2/(2 s^2)), s=1.5": RbfKernel(1.5 / sqrt(DIM)),
     "laplace exp(-|x-z|_2/s), s=1.5": LaplaceKernel(1.5),
 }
@@ -67,7 +68,7 @@ def test_network_kernels_have_their_reference_values(case: dict, name: str) -> N
     )
 
 
-@pytest.mark.parametrize("name", SIMPLE)
+@pytest.mark.parametrize("name", REFERENCE["simple_kernels"])
 def test_simple_kernels_have_their_reference_values(name: str) -> None:
     reference = REFERENCE["simple_kernels"][name]
     torch.testing.assert_close(gram(SIMPLE[name], "X", "Z"), numbers(reference["X,Z"]), rtol=1e-10, atol=0)
