@@ -18,11 +18,13 @@ from typing import Any
 
 from bfc_core.manifest import manifest_of
 from bfc_core.reproductions.__main__ import text_of
+from bfc_core.reproductions.measures import at_end_of, at_the_end
 from bfc_core.reproductions.preset import Evidence, Finding, Reproduction, Trained
 from bfc_core.reproductions.presets import REPRODUCTIONS
 from bfc_core.reproductions.runner import run_reproduction
 from bfc_core.specs import label_of
 from bfc_core.statistics.aggregation import grid_point_of
+from service.charts.alpha_slope import alpha_slope_chart
 from service.charts.build import build_chart, chart_svg
 from service.charts.complexity import complexity_chart
 from service.charts.stages import stages_chart
@@ -102,6 +104,8 @@ def figure_of(preset: Reproduction, evidence: Evidence) -> dict[str, Any]:
             every = [trained.row for runs in evidence.values() for trained in runs]
             answer = complexity_answer(nobody, status, every, preset.eps, preset.delta, "nmse")
             return complexity_chart(answer.model_dump(mode="json"))
+        case "alpha-slope":
+            return alpha_slope_chart(_before_and_after(evidence[preset.of]))
         case "stages":
             return stages_chart(_points(evidence[preset.of]))
         case name:
@@ -121,6 +125,17 @@ def _points(runs: Sequence[Trained]) -> list[dict[str, Any]]:
         for trained in runs
         for each in trained.measurements
         if each.name == "feature_error"
+    ]
+
+
+def _before_and_after(runs: Sequence[Trained]) -> list[dict[str, Any]]:
+    """Level-2 feature error at the end of its own stages, and in the report."""
+    whens = {"before level 3 is trained": at_end_of("level 2 distilled", 2), "after": at_the_end(2)}
+    return [
+        {"alpha": alphas[1], "when": when, "value": number_at(trained)}
+        for when, number_at in whens.items()
+        for trained in runs
+        if (alphas := grid_point_of(trained.row.spec).alphas) is not None
     ]
 
 

@@ -117,7 +117,7 @@ def _alpha_squared() -> Reproduction:
                 improvement(role, "algorithm_1", forward, at_the_end(2)),
             ),
         ),
-        figure="stages",
+        figure="alpha-slope",
         of=role,
     )
 

@@ -41,7 +41,7 @@ PRESET = Reproduction(
 )
 
 
-@pytest.mark.parametrize("figure", ["comparison", "feature-error", "complexity", "stages"])
+@pytest.mark.parametrize("figure", ["comparison", "feature-error", "complexity", "stages", "alpha-slope"])
 def test_a_record_is_complete_and_honest(tmp_path: Path, figure: str):
     heard: list[str] = []
     write_record(replace(PRESET, figure=figure), tmp_path, heard.append)
