@@ -16,13 +16,13 @@ MAKEFLAGS += --no-print-directory
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 API_ONLY := build/api-only
-SOURCES := bfc_core service worker bfc_client migrations tests examples
+SOURCES := bfc_core service worker bfc_client migrations tests examples benchmarks
 
 # One thread a process: the suite and the worker run several processes beside each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo up walk reproduce record test fuzz science check static format-check lint types imports docs \
-	api-only fmt openapi clean
+.PHONY: help install demo up walk reproduce record bench test fuzz science check static format-check lint types imports \
+	docs api-only fmt openapi clean
 
 help: ## this list
 	@echo "BFC: train and compare hierarchical learners. Needs Python 3.11 or newer and make."
@@ -73,6 +73,9 @@ record: $(INSTALLED) ## run a preset and write docs/records/<date>-<name>/: make
 
 walk: $(INSTALLED) ## send the smallest experiment through a running stack (BFC_URL, or the one of make up)
 	@$(BIN)/bfc submit -f examples/smallest.yaml --watch
+
+bench: $(INSTALLED) ## compare speed and memory side by side and record it (BENCH="cholesky ridge_path" for some)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 # --- check ---------------------------------------------------------------------------------------------
 

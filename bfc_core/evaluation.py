@@ -79,6 +79,13 @@ def comparable(predicted: Float[Tensor, " n"], target: Target) -> Float[Tensor, 
     return labels_of(predicted) if isinstance(target, ClassificationTarget) else predicted
 
 
+def scaled_like(
+    predicted: Float[Tensor, " n"], target: Target, x: Float[Tensor, "n dim"]
+) -> Float[Tensor, " n"]:
+    """A prediction on the target's scale: a score in classification is calibrated by its coefficient on x₀."""
+    return calibrated(predicted, x[:, 0]) if isinstance(target, ClassificationTarget) else predicted
+
+
 def measure(predictor: Predictor, problem: Problem) -> Metrics:
     """Every metric of one predictor on the problem's test samples."""
     predicted = predictor(problem.test_x)
@@ -91,10 +98,9 @@ def measure(predictor: Predictor, problem: Problem) -> Metrics:
         if level in true and bool(feature.isfinite().all())
     }
     accuracy = None
-    scaled = predicted
     if isinstance(problem.target, ClassificationTarget):
         accuracy = accuracy_of(predicted, problem.test_y)
-        scaled = calibrated(predicted, problem.test_x[:, 0])
+    scaled = scaled_like(predicted, problem.target, problem.test_x)
     coefficients = level_coefficients(scaled, problem.target.parts(problem.test_x))
     return Metrics(
         nmse=normalised_mse(comparable(predicted, problem.target), problem.test_y),

@@ -3,13 +3,28 @@
 The seconds were measured on one thread of a 25 GFLOP/s (float64) core: docs/decisions/0002-ridge-by-refits.md.
 """
 
-from math import comb
+from math import comb, prod
+from typing import Literal
+
+from bfc_core.specs import AnyKernel, KernelRidge
+from bfc_core.specs.kernels import bandwidths_of, plain_kernels
+
+Solver = Literal["exact", "nystrom", "iterative"]
 
 BLOCK_ROWS = 512
 """Rows of a block of a gram: 512 × 512 float64 are 2 MiB, the size of a core's cache."""
 
 EIGENDECOMPOSITION_LIMIT = 2000
 """Up to this n the ridge path comes from one eigendecomposition; above it, from refits around the optimum."""
+
+FEW_RIDGES = 4
+"""Up to so many ridges are refitted one by one: an eigendecomposition costs as much as 4 to 7 refits with
+leave-one-out."""
+
+SMALL = 300
+"""Samples up to which an eigendecomposition takes a few milliseconds and is always made."""
+
+SHARED_LIMIT_BYTES = 2**29
 
 SUBSAMPLE = 1000
 """Points on which a bandwidth is chosen and the optimal ridge is first bracketed."""
@@ -21,6 +36,8 @@ FINALISTS = 2
 """Pairs that a feature machine then tries on all samples."""
 
 _FLOAT = 8
+
+_NYSTROM_ROWS = 4 * BLOCK_ROWS
 
 _EIGENDECOMPOSITION = 3.5e-10
 _CHOLESKY = 1.6e-11
@@ -34,19 +51,36 @@ _PAIR_WITH_GRADIENT = 4.5e-8
 _MULTIPLY_ADD = 4e-11
 """Seconds in a matrix product."""
 
+_TYPICAL_ITERATIONS = 20
+
 _REFITS = 3.7
 """Refits at full size that the walk to the best ridge takes, with those at half the size counted as an eighth."""
 
 
-def kernel_memory_bytes(n: int, test_samples: int) -> int:
+def kernel_memory_bytes(
+    n: int,
+    test_samples: int,
+    ridges: int | None = None,
+    rank: int | None = None,
+    solver: Solver = "exact",
+    centres: int = 1000,
+) -> int:
     """Peak bytes of ``kernel_ridge`` on n samples, with predictions on ``test_samples`` points.
 
-    One eigendecomposition holds the gram, the eigenvectors and two matrices of workspace; a refit holds the
-    gram, its factor and the copy of the factor that a triangular solver makes. Predictions are made in blocks.
+    An eigendecomposition holds the gram, the eigenvectors and two matrices of workspace; a refit happens in the
+    memory of the gram. The approximations hold such matrices of their centres only, and the iterative solver
+    the centres' features of all samples, twice. Predictions are made in blocks.
     """
-    matrices = 4 if n <= EIGENDECOMPOSITION_LIMIT else 3
-    subsample = 4 * min(n, SUBSAMPLE) ** 2 if n > EIGENDECOMPOSITION_LIMIT else 0
-    return _FLOAT * (matrices * n**2 + subsample + _blocks(n, test_samples))
+    blocks = _blocks(n, test_samples)
+    if solver != "exact":
+        used = min(n, centres)
+        features = 2 * n if solver == "iterative" else 3 * _NYSTROM_ROWS
+        return _FLOAT * (6 * used**2 + features * used + blocks)
+    if rank is not None and is_solved_by_features(n, rank):
+        return _FLOAT * (5 * rank**2 + 4 * BLOCK_ROWS * rank + blocks)
+    if is_solved_by_eigendecomposition(n, ridges):
+        return _FLOAT * (4 * n**2 + blocks)
+    return _FLOAT * (max(n**2, 4 * min(n, SUBSAMPLE) ** 2) + blocks)
 
 
 def feature_machine_memory_bytes(n: int, test_samples: int) -> int:
@@ -65,26 +99,52 @@ def is_solved_by_features(n: int, rank: int | None) -> bool:
     return rank is not None and 2 * rank <= n
 
 
-def kernel_seconds(n: int, test_samples: int, candidates: int, rank: int | None, parts: int = 1) -> float:
+def is_solved_by_eigendecomposition(n: int, ridges: int | None) -> bool:
+    """Whether the path comes from one eigendecomposition: not for many samples, and not for a few ridges."""
+    few = ridges is not None and ridges <= FEW_RIDGES and n > SMALL
+    return n <= EIGENDECOMPOSITION_LIMIT and not few
+
+
+def shared_memory_bytes(n: int) -> int:
+    """Most bytes that a pack keeps of grams and eigendecompositions for its other runs on n samples."""
+    return min(2 * _FLOAT * n**2, SHARED_LIMIT_BYTES)
+
+
+def kernel_seconds(
+    n: int,
+    test_samples: int,
+    candidates: int,
+    rank: int | None,
+    parts: int = 1,
+    ridges: int | None = None,
+    solver: Solver = "exact",
+    centres: int = 1000,
+) -> float:
     """Seconds of ``kernel_ridge``.
 
     ``candidates`` are the kernels to choose from, ``rank`` is None if infinite, ``parts`` are the plain kernels
-    that a sum or product is made of.
+    that a sum or product is made of, ``ridges`` is the length of a grid of the learner's own.
     """
     pair = parts * _PAIR
     screened = min(n, SUBSAMPLE)
     seconds = (candidates if candidates > 1 else 0) * (_EIGENDECOMPOSITION * screened**3 + pair * screened**2)
+    if solver != "exact":
+        used = min(n, centres)
+        seconds += 2 * pair * n * used + _EIGENDECOMPOSITION * used**3 + _MULTIPLY_ADD * 4.0 * n * used**2
+        if solver == "iterative":
+            step = pair * n * n / 2 + 4 * _MULTIPLY_ADD * n * used
+            return seconds + _TYPICAL_ITERATIONS * step + pair * n * test_samples
+        return seconds + pair * used * test_samples
     if rank is not None and is_solved_by_features(n, rank):
         products = 3 * n * rank**2 + 40 * (n + test_samples) * rank
         return seconds + _EIGENDECOMPOSITION * rank**3 + _MULTIPLY_ADD * products
     seconds += pair * n * (n / 2 + test_samples)
-    if n <= EIGENDECOMPOSITION_LIMIT:
+    if is_solved_by_eigendecomposition(n, ridges):
         return seconds + _EIGENDECOMPOSITION * n**3
-    return (
-        seconds
-        + _EIGENDECOMPOSITION * SUBSAMPLE**3
-        + _REFITS * (_CHOLESKY + _INVERSE_DIAGONAL) * float(n) ** 3
-    )
+    refit = (_CHOLESKY + _INVERSE_DIAGONAL) * float(n) ** 3
+    if ridges is not None and (n <= EIGENDECOMPOSITION_LIMIT or ridges == 1):
+        return seconds + ridges * refit
+    return seconds + _EIGENDECOMPOSITION * SUBSAMPLE**3 + _REFITS * refit
 
 
 def feature_machine_seconds(
@@ -100,6 +160,37 @@ def feature_machine_seconds(
     if n > FEATURE_MACHINE_SUBSAMPLE:
         seconds += min(FINALISTS, pairs) * (rounds + 1) * solve(trained * n)
     return seconds + _PAIR * n * test_samples
+
+
+def kernel_ridge_memory_bytes(learner: KernelRidge, n: int, dim: int, test_samples: int) -> int:
+    """``kernel_memory_bytes`` of a spec; ``dim`` is that of what its feature map makes."""
+    return kernel_memory_bytes(
+        n, test_samples, _ridges(learner), kernel_rank(learner.kernel, dim), learner.solver, learner.centres
+    )
+
+
+def kernel_ridge_seconds(learner: KernelRidge, n: int, dim: int, test_samples: int) -> float:
+    """``kernel_seconds`` of a spec; ``dim`` is that of what its feature map makes."""
+    kernel = learner.kernel
+    return kernel_seconds(
+        n,
+        test_samples,
+        prod(len(values) for values in bandwidths_of(kernel).values()),
+        kernel_rank(kernel, dim),
+        sum(1 for _ in plain_kernels(kernel)),
+        _ridges(learner),
+        learner.solver,
+        learner.centres,
+    )
+
+
+def kernel_rank(kernel: AnyKernel, dim: int) -> int | None:
+    """Number of explicit features of a kernel, None if infinite."""
+    return polynomial_rank(dim, kernel.degree, kernel.offset) if kernel.kind == "polynomial" else None
+
+
+def _ridges(learner: KernelRidge) -> int | None:
+    return None if learner.ridges is None else len(learner.ridges)
 
 
 def _blocks(n: int, test_samples: int) -> int:

@@ -8,15 +8,14 @@ while the pack stays short, because they gain nothing from company and a short p
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import assert_never
 
 from bfc_core.kernel_cost import (
     feature_machine_memory_bytes,
     feature_machine_seconds,
-    kernel_memory_bytes,
-    kernel_seconds,
-    polynomial_rank,
+    kernel_ridge_memory_bytes,
+    kernel_ridge_seconds,
+    shared_memory_bytes,
 )
 from bfc_core.specs import (
     LOWEST_LEVEL,
@@ -28,7 +27,6 @@ from bfc_core.specs import (
     RunSpec,
     hierarchy_of,
 )
-from bfc_core.specs.kernels import bandwidths_of, plain_kernels
 from bfc_core.specs.learners import Joint
 
 MAX_MEMBERS = 16
@@ -94,14 +92,22 @@ def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
     seconds = sum(single.seconds for single in singles)
     if isinstance(pack[0].learner, Recipe):
         return Estimate(seconds, sum(single.memory_bytes for single in singles))
-    return Estimate(seconds, max(single.memory_bytes for single in singles))
+    shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)
+    return Estimate(seconds, max(single.memory_bytes for single in singles) + shared)
+
+
+def shares_a_gram(run: RunSpec, pack: Sequence[RunSpec]) -> bool:
+    """Whether another kernel ridge run of the pack has the same gram, or one that contains it."""
+    key = _gram_key(run)
+    return key is not None and sum(_gram_key(other) == key for other in pack) > 1
 
 
 def _shape_key(run: RunSpec) -> Hashable:
     """What must agree for runs to be one batched program."""
     learner = run.learner
     if isinstance(learner, Recipe):
-        recipe = tuple((name, value) for name, value in learner.model_dump(exclude={"kind", "mode"}).items())
+        # What tells two schedules apart is no part of the shape: the arms of one recipe share a pack.
+        recipe = tuple((name, getattr(learner, name)) for name in Recipe.model_fields)
         hierarchy = hierarchy_of(run.target)
         shape = (
             tuple(hierarchy.widths.items()),
@@ -111,7 +117,18 @@ def _shape_key(run: RunSpec) -> Hashable:
         together = isinstance(learner, Joint)
         task = run.target.task if isinstance(run.target, LabelledTarget) else "regression"
         return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs, task)
+    if isinstance(learner, KernelRidge):
+        # Nested samples have nested grams: runs of every n keep company.
+        return ("single", learner.kind, run.dim)
     return ("single", learner.kind, run.n, run.dim)
+
+
+def _gram_key(run: RunSpec) -> Hashable:
+    """What must agree for the gram of fewer samples to be a part of the gram of more; None where none is made."""
+    learner = run.learner
+    if not isinstance(learner, KernelRidge) or learner.solver != "exact":
+        return None
+    return (learner.kernel, learner.feature_map, run.inputs, run.dim, run.seed)
 
 
 def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
@@ -147,6 +164,7 @@ def _fastest_members(run: RunSpec, learner: Recipe) -> int:
 
 def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:
     packs: list[list[RunSpec]] = []
+    group = _grams_together(group)
     seconds = SHORT_PACK_SECONDS
     for run in group:
         cost = estimate_run(run).seconds
@@ -156,6 +174,14 @@ def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:
         packs[-1].append(run)
         seconds += cost
     return packs
+
+
+def _grams_together(group: list[RunSpec]) -> list[RunSpec]:
+    """Runs that share a gram beside each other, the largest first, so that it contains those that follow."""
+    families: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
+    for position, run in enumerate(group):
+        families[_gram_key(run) or position].append(run)
+    return [run for family in families.values() for run in sorted(family, key=lambda run: -run.n)]
 
 
 def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
@@ -173,12 +199,9 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
 
 
 def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:
-    kernel, test_samples = learner.kernel, run.budget.test_samples
+    test_samples = run.budget.test_samples
     dim = run.dim if learner.feature_map == "identity" else 2 * run.dim
-    candidates = prod(len(values) for values in bandwidths_of(kernel).values())
-    parts = sum(1 for _ in plain_kernels(kernel))
-    rank = polynomial_rank(dim, kernel.degree, kernel.offset) if kernel.kind == "polynomial" else None
     return Estimate(
-        0.05 + kernel_seconds(run.n, test_samples, candidates, rank, parts),
-        kernel_memory_bytes(run.n, test_samples),
+        0.05 + kernel_ridge_seconds(learner, run.n, dim, test_samples),
+        kernel_ridge_memory_bytes(learner, run.n, dim, test_samples),
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.evaluation import pose, report_of
+from bfc_core.kernels.shared import EigendecompositionFolder
 from bfc_core.learners.hierarchical import HierarchicalPack
 from bfc_core.learners.kernel_pack import KernelPack
 from bfc_core.packing import packs_of
@@ -18,12 +19,13 @@ def execute_pack(
     device: str = "cpu",
     checkpoints: CheckpointFolder | None = None,
     memory_limit_bytes: int | None = None,
+    kernel_cache: EigendecompositionFolder | None = None,
 ) -> list[Report]:
     """Train and evaluate every run of a pack; one report a run, in order.
 
     A run's report does not depend on its pack mates. Divergence and cancellation are outcomes. With
     ``checkpoints`` the pack continues from the newest sound checkpoint and the numbers are those of
-    an uninterrupted execution.
+    an uninterrupted execution. ``kernel_cache`` keeps eigendecompositions between packs.
 
     Raises:
         ValueError: the runs are no pack: their shapes do not agree.
@@ -34,7 +36,7 @@ def execute_pack(
         raise ValueError("these runs do not share one network shape, recipe, dim and budget")
     observer = observer or SilentObserver()
     if not isinstance(specs[0].learner, Recipe):
-        return KernelPack(specs, observer, checkpoints, memory_limit_bytes).reports()
+        return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache).reports()
     started = time.monotonic()
     problems = [pose(spec) for spec in specs]
     fitted = HierarchicalPack(specs, problems, observer, device, checkpoints).fit()

@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import BfcError, PackInterrupted, ResourceLimitExceeded
+from bfc_core.kernels.shared import EigendecompositionFolder
 from bfc_core.run import execute_pack
 from bfc_core.specs import Measurement, RunSpec
 from worker.child_job import ChildJob
@@ -134,7 +135,15 @@ def _train(job: ChildJob, observer: PipeObserver) -> None:
         "checkpoint", step=step, path=str(path), sha256=digest
     )
     specs = [RunSpec.model_validate(spec) for spec in job.specs]
-    reports = execute_pack(specs, observer, job.device, checkpoints, job.kernel_memory_limit_bytes)
+    is_cached = job.kernel_cache is not None and job.kernel_cache_limit_bytes > 0
+    kernel_cache = (
+        EigendecompositionFolder(Path(job.kernel_cache or ""), job.kernel_cache_limit_bytes)
+        if is_cached
+        else None
+    )
+    reports = execute_pack(
+        specs, observer, job.device, checkpoints, job.kernel_memory_limit_bytes, kernel_cache
+    )
     observer.crash_at("before_result_file")
     _write_result(Path(job.result), [report.model_dump_json() for report in reports])
     observer.crash_at("after_result_file")

@@ -19,4 +19,6 @@ class ChildJob(BaseModel):
     result: str
     checkpoint_interval_seconds: float
     kernel_memory_limit_bytes: int
+    kernel_cache: str | None = None
+    kernel_cache_limit_bytes: int = 0
     crash_point: str | None = None

@@ -175,6 +175,8 @@ class Training:
             result=str(folder.result),
             checkpoint_interval_seconds=settings.checkpoint_interval.total_seconds(),
             kernel_memory_limit_bytes=settings.kernel_memory_limit_bytes,
+            kernel_cache=str(settings.data_dir.absolute() / "kernel-cache"),
+            kernel_cache_limit_bytes=settings.kernel_cache_limit_bytes,
             crash_point=settings.crash_point,
         )
 

@@ -12,12 +12,22 @@ Block = Callable[[Tensor, Tensor], Tensor]
 
 
 def symmetric_gram(
-    block: Block, diagonal: Float[Tensor, " n"], x: Float[Tensor, "n d"]
+    block: Block,
+    diagonal: Float[Tensor, " n"],
+    x: Float[Tensor, "n d"],
+    known: Float[Tensor, "m m"] | None = None,
 ) -> Float[Tensor, "n n"]:
-    """Gram of x with itself: lower-triangle blocks, mirrored, exactly symmetric, ``diagonal`` on the diagonal."""
+    """Gram of x with itself: lower-triangle blocks, mirrored, exactly symmetric, ``diagonal`` on the diagonal.
+
+    ``known`` is the gram of more rows that begin with x, or of the first rows of x: its whole blocks are copied, so
+    that the answer has the same bits as without it.
+    """
     n = x.shape[0]
     gram = torch.empty(n, n, dtype=x.dtype, device=x.device)
-    for start in range(0, n, BLOCK_ROWS):
+    copied = 0 if known is None else min(n, len(known)) // BLOCK_ROWS * BLOCK_ROWS
+    if known is not None:
+        gram[:copied, :copied] = known[:copied, :copied]
+    for start in range(copied, n, BLOCK_ROWS):
         rows = slice(start, min(start + BLOCK_ROWS, n))
         for column in range(0, start, BLOCK_ROWS):
             columns = slice(column, column + BLOCK_ROWS)

@@ -1,12 +1,13 @@
 """The polynomial kernel and its explicit monomial features."""
 
 from collections import Counter
+from functools import lru_cache
 from itertools import combinations_with_replacement
 from math import factorial, prod, sqrt
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bfc_core.kernel_cost import polynomial_rank
@@ -41,16 +42,23 @@ class PolynomialKernel(FiniteRankKernel):
         if self.offset > 0:
             constant = torch.full_like(x[:, :1], sqrt(self.offset))
             variables = torch.cat([constant, variables], dim=1)
-        monomials = list(combinations_with_replacement(range(variables.shape[1]), self.degree))
-        coefficients = [
-            factorial(self.degree) / prod(factorial(power) for power in Counter(monomial).values())
-            for monomial in monomials
-        ]
-        factors = torch.tensor(monomials, device=x.device)
+        factors, coefficients = _monomials(variables.shape[1], self.degree)
+        factors, coefficients = factors.to(x.device), coefficients.to(x)
         features = variables[:, factors[:, 0]]
         for position in range(1, self.degree):
             features *= variables[:, factors[:, position]]
-        return features.mul_(torch.tensor(coefficients, dtype=x.dtype, device=x.device).sqrt_())
+        return features.mul_(coefficients)
 
     def _divisor(self, x: Float[Tensor, "n d"]) -> int:
         return x.shape[1] if self.inner_product == "mean" else 1
+
+
+@lru_cache(maxsize=8)
+def _monomials(variables: int, degree: int) -> tuple[Int[Tensor, "r degree"], Float[Tensor, " r"]]:
+    """Every monomial as the indices of its factors, and the root of its multinomial coefficient."""
+    monomials = list(combinations_with_replacement(range(variables), degree))
+    coefficients = [
+        factorial(degree) / prod(factorial(power) for power in Counter(monomial).values())
+        for monomial in monomials
+    ]
+    return torch.tensor(monomials), torch.tensor(coefficients, dtype=torch.float64).sqrt_()

@@ -1,13 +1,16 @@
-"""The leave-one-out choice of ``ridge`` for many samples: a few exact refits instead of one eigendecomposition.
+"""The choice of ``ridge`` for many samples: a few exact refits instead of one eigendecomposition.
 
 A Cholesky factor and the diagonal of its inverse take 2/3 n³ multiply-adds and run at the speed of matrix
 products; an eigendecomposition takes ten times as long (docs/decisions/0002-ridge-by-refits.md). So the path is
 bracketed on a subsample, where an eigendecomposition is cheap, and then walked downhill over the same grid with
-the exact leave-one-out error of all n samples. What differs from ``ridge.solve_by_eigendecomposition``: ridges far
-from the optimum are never solved for, and of several local optima the one next to the subsample's is taken.
+the exact error of all n samples. What differs from ``ridge.solve_by_eigendecomposition``: ridges far from the
+optimum are never solved for, and of several local optima the one next to the subsample's is taken.
+
+Every refit happens in the memory of the gram: the factor takes the lower triangle, the upper one restores it.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -16,17 +19,25 @@ from torch import Tensor
 from bfc_core.errors import KernelNotPositiveDefinite
 from bfc_core.kernel_cost import SUBSAMPLE
 from bfc_core.kernels.base import Kernel
-from bfc_core.kernels.cholesky import factor_in_place, inverse_diagonal, solve_with_factor
+from bfc_core.kernels.cholesky import (
+    factor_in_place,
+    factor_with_jitter,
+    inverse_diagonal,
+    restore_in_place,
+    solve_with_factor,
+)
 from bfc_core.kernels.ridge import (
     TOLERANCE,
     CentredTargets,
+    Criterion,
     RidgeSolution,
+    ValidationPath,
     absolute_ridges,
     best_ridge,
     solve_by_eigendecomposition,
 )
 
-Solved = tuple[Float[Tensor, " t"], Float[Tensor, "n t"]]
+Advanced = Callable[[], None]
 
 
 def subsample_rows(n: int, size: int) -> Tensor:
@@ -39,9 +50,13 @@ def solve_by_refits(
     x: Float[Tensor, "n d"],
     targets: Float[Tensor, "n t"],
     relative: Sequence[float] | None,
-    advanced: Callable[[], None],
+    advanced: Advanced,
+    criterion: Criterion = "leave_one_out",
+    alive: Advanced = lambda: None,
 ) -> RidgeSolution:
-    """Leave-one-out choice over the grid by refits; ``advanced`` is called after every solved system.
+    """Choice over the grid by refits.
+
+    ``advanced`` is called after every solved system and ``alive`` often within one; either may raise to stop.
 
     Raises:
         KernelNotPositiveDefinite: no ridge of the grid makes the gram positive definite.
@@ -50,7 +65,7 @@ def solve_by_refits(
     rows = subsample_rows(n, min(n, SUBSAMPLE)).to(x.device)
     gram = kernel.gram(x[rows])
     coarse = solve_by_eigendecomposition(
-        gram, targets[rows], absolute_ridges(relative, float(gram.diagonal().mean()), gram)
+        gram, targets[rows], absolute_ridges(relative, float(gram.diagonal().mean()), gram), criterion
     )
     del gram
     advanced()
@@ -58,41 +73,87 @@ def solve_by_refits(
     if n >= 4 * SUBSAMPLE:
         # The optimum drifts with n; a system of half the size costs an eighth of a step in the wrong direction.
         rows = subsample_rows(n, n // 2).to(x.device)
-        starts = _Walk(kernel.gram(x[rows]), targets[rows], relative, advanced).solution(starts).chosen
-    return _Walk(kernel.gram(x), targets, relative, advanced).solution(starts)
+        half = _Refits(kernel.gram(x[rows]), targets[rows], relative, criterion, advanced, alive)
+        starts = half.walked(starts).chosen
+        del half
+    return _Refits(kernel.gram(x), targets, relative, criterion, advanced, alive).walked(starts)
 
 
-class _Walk:
-    """Downhill over the grid on one gram; every ridge is solved for at most once, for all targets together."""
+def solve_each(
+    gram: Float[Tensor, "n n"],
+    targets: Float[Tensor, "n t"],
+    relative: Sequence[float],
+    advanced: Advanced,
+    criterion: Criterion = "leave_one_out",
+    alive: Advanced = lambda: None,
+) -> RidgeSolution:
+    """One refit for every ridge, cheaper than an eigendecomposition while they are few; the gram is consumed.
+
+    Where no ridge can be solved for, the largest is tried again with a jitter, which the solution reports.
+
+    Raises:
+        KernelNotPositiveDefinite: the jitter did not help either, or values are not finite.
+    """
+    return _Refits(gram, targets, relative, criterion, advanced, alive).each()
+
+
+@dataclass(frozen=True)
+class _Solved:
+    errors: Float[Tensor, " t"]
+    loo_mse: Float[Tensor, " t"]
+    gcv: Float[Tensor, " t"]
+    weights: Float[Tensor, "n t"]
+
+
+class _Refits:
+    """A grid of ridges on one gram; every ridge is solved for at most once, for all targets together."""
 
     def __init__(
         self,
         gram: Float[Tensor, "n n"],
         targets: Float[Tensor, "n t"],
         relative: Sequence[float] | None,
-        advanced: Callable[[], None],
+        criterion: Criterion,
+        advanced: Advanced,
+        alive: Advanced,
     ) -> None:
-        self._gram = gram
-        self._factor = torch.empty_like(gram)
+        self._matrix = gram
+        self._diagonal = gram.diagonal().clone()
+        self._is_factor = False
         self._centred = CentredTargets.of(targets)
-        self._ridges = absolute_ridges(relative, float(gram.diagonal().mean()), gram)
-        self._advanced = advanced
-        self._solved: dict[int, Solved] = {}
+        self._ridges = absolute_ridges(relative, float(self._diagonal.mean()), gram)
+        self._criterion: Criterion = criterion
+        self._advanced, self._alive = advanced, alive
+        self._solved: dict[int, _Solved] = {}
+        self._jitter = 0.0
 
-    def solution(self, starts: Sequence[int]) -> RidgeSolution:
+    def walked(self, starts: Sequence[int]) -> RidgeSolution:
         """Walk from ``starts``, one a target, until neither neighbour of the best ridge is better."""
         for target, start in enumerate(starts):
             self._walk(target, start)
-        loo_mse = torch.full(
-            (len(self._ridges), len(starts)), torch.nan, dtype=self._gram.dtype, device=self._gram.device
+        return self._solution()
+
+    def each(self) -> RidgeSolution:
+        """Solve for every ridge, and for the largest with a jitter if none can be solved for."""
+        for index in range(len(self._ridges)):
+            self._error(index, 0)
+        if not any(bool(solved.errors.isfinite().any()) for solved in self._solved.values()):
+            last = len(self._ridges) - 1
+            self._solved[last] = self._solve(float(self._ridges[last]), may_jitter=True)
+        return self._solution()
+
+    def _solution(self) -> RidgeSolution:
+        count = self._centred.values.shape[1]
+        loo_mse, gcv, errors = torch.full(
+            (3, len(self._ridges), count), torch.nan, dtype=self._matrix.dtype, device=self._matrix.device
         )
-        for index, (errors, _) in self._solved.items():
-            loo_mse[index] = errors
-        chosen = tuple(best_ridge(errors) for errors in loo_mse.mT)
+        for index, solved in self._solved.items():
+            loo_mse[index], gcv[index], errors[index] = solved.loo_mse, solved.gcv, solved.errors
+        chosen = tuple(best_ridge(column) for column in errors.mT)
         weights = torch.stack(
-            [self._solved[index][1][:, target] for target, index in enumerate(chosen)], dim=1
+            [self._solved[index].weights[:, target] for target, index in enumerate(chosen)], dim=1
         )
-        return RidgeSolution(self._ridges, loo_mse, chosen, weights, self._centred.mean)
+        return RidgeSolution(self._ridges, loo_mse, chosen, weights, self._centred.mean, gcv, self._jitter)
 
     def _walk(self, target: int, start: int) -> None:
         """Solve upwards while the error does not grow, then downwards while it shrinks, by ``TOLERANCE``."""
@@ -117,16 +178,28 @@ class _Walk:
         if index not in self._solved:
             self._solved[index] = self._solve(float(self._ridges[index]))
             self._advanced()
-        return float(self._solved[index][0][target])
+        return float(self._solved[index].errors[target])
 
-    def _solve(self, ridge: float) -> Solved:
-        self._factor.copy_(self._gram).diagonal().add_(ridge)
+    def _solve(self, ridge: float, *, may_jitter: bool = False) -> _Solved:
+        if self._is_factor:
+            restore_in_place(self._matrix, self._diagonal + ridge)
+        else:
+            self._matrix.diagonal().add_(ridge)
+        self._is_factor = True
         try:
-            factor = factor_in_place(self._factor)
+            if may_jitter:
+                factor, self._jitter = factor_with_jitter(self._matrix, self._alive)
+            else:
+                factor = factor_in_place(self._matrix, self._alive)
         except KernelNotPositiveDefinite:
+            if may_jitter:
+                raise
             # Too small a ridge for this gram's rounding: the walk turns towards larger ones.
-            targets = self._centred.values
-            return torch.full_like(self._centred.mean, torch.inf), torch.full_like(targets, torch.nan)
+            infinite = torch.full_like(self._centred.mean, torch.inf)
+            return _Solved(infinite, infinite, infinite, torch.full_like(self._centred.values, torch.nan))
         coefficients = solve_with_factor(factor, self._centred.right_hand_sides())
-        errors = self._centred.leave_one_out(coefficients, inverse_diagonal(factor))
-        return errors, self._centred.centred_weights(coefficients)
+        path = ValidationPath(1, self._centred)
+        shares = inverse_diagonal(factor, self._alive)[:, None]
+        path.add(slice(None), slice(0, 1), coefficients[:, None, :], shares)
+        weights = self._centred.centred_weights(coefficients)
+        return _Solved(path.errors(self._criterion)[0], path.loo_mse()[0], path.gcv()[0], weights)

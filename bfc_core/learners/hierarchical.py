@@ -20,25 +20,29 @@ from torch import Tensor
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
-from bfc_core.evaluation import Problem, comparable
+from bfc_core.evaluation import Problem
 from bfc_core.learners.predictor import Fitted
-from bfc_core.metrics.features import feature_error
-from bfc_core.metrics.regression import normalised_mse
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.seeding import generator_for
-from bfc_core.specs import HierarchicalLearner, Measurement, Outcome, Recipe, RunSpec, hierarchy_of
+from bfc_core.specs import HierarchicalLearner, Outcome, Recipe, RunSpec, hierarchy_of
 from bfc_core.training.adam import Adam
 from bfc_core.training.distillation import initial_distill
 from bfc_core.training.loop import StageState, train_stage
+from bfc_core.training.measuring import (
+    Numbers,
+    cosine_numbers,
+    improvement_numbers,
+    measurements,
+    numbers_of,
+    objective_numbers,
+)
 from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
 from bfc_core.training.progress import Observer
+from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage, stages_of
 
 POLL_SECONDS = 0.2
 """How often the observer is asked whether a run is still wanted."""
-
-MEASURED_ROWS = 1000
-"""Fresh rows for the numbers along training; the report uses all test samples."""
 
 MEASUREMENTS_A_STAGE = 8
 
@@ -172,11 +176,18 @@ class HierarchicalPack:
             entering = _History(run, self._initial(self.specs[run])[1], {})
         else:
             entering = _History(run, before.flat.clone(), dict(before.ranks), before.finite)
+        row = entering.flat[None]
+        if stage.resets:
+            drawn = self._initial(self.specs[run])[1][None]
+            for level in stage.resets:
+                self.network.weights(row, level).copy_(self.network.weights(drawn, level))
+                self.network.distilled(row, level).copy_(self.network.distilled(drawn, level))
         if stage.enters is not None and entering.finite:
-            row = entering.flat[None]
             shape = self.network.levels[stage.enters]
             wide = self.network.weights(row, stage.enters)[0]
             distilled, rank = initial_distill(wide, stage.enters, shape)
+            if self.recipe.rank == "threshold":
+                distilled[rank:] = 0.0
             self.network.distilled(row, stage.enters)[0] = distilled
             entering.ranks[stage.enters] = rank
         return entering
@@ -208,13 +219,21 @@ class HierarchicalPack:
         base = self.done
         gap = max(BATCH_BLOCK, stage.steps // MEASUREMENTS_A_STAGE)
         measured_at = state.step
+        began = [
+            self._measure(depth, stage, run, histories, history.flat, first_step)
+            for run, history in zip(runs, entering, strict=True)
+        ]
 
         def after_block(state: StageState) -> bool:
             nonlocal measured_at
             self.done = base + state.step
-            if state.step - measured_at >= gap or state.step == stage.steps:
+            ended = state.step == stage.steps
+            if state.step - measured_at >= gap or ended:
                 measured_at = state.step
-                self._measure(depth, stage, runs, members, first_step + state.step)
+                for row, run in enumerate(runs):
+                    step = first_step + state.step
+                    before = began[row] if ended else None
+                    self._measure(depth, stage, run, histories, members.flat[row], step, before)
             position = (depth, number)
             snapshot = {
                 "flat": members.flat,
@@ -235,9 +254,10 @@ class HierarchicalPack:
     def _members(self, runs: list[int], entering: list[_History]) -> Members:
         flat = torch.stack([history.flat for history in entering])
         movable = torch.ones_like(flat)
-        for row, history in enumerate(entering):
-            for level, rank in history.ranks.items():
-                self.network.distilled(movable, level)[row, rank:] = 0.0
+        if self.recipe.rank == "threshold":
+            for row, history in enumerate(entering):
+                for level, rank in history.ranks.items():
+                    self.network.distilled(movable, level)[row, rank:] = 0.0
         hierarchies = [hierarchy_of(self.specs[run].target) for run in runs]
         return Members(
             flat=flat,
@@ -283,34 +303,39 @@ class HierarchicalPack:
 
     # ---- surroundings ----------------------------------------------------------------------------
 
-    def _measure(self, depth: int, stage: Stage, runs: list[int], members: Members, step: int) -> None:
-        """Send nMSE and feature errors on fresh rows to every run that shares the network."""
-        for row, run in enumerate(runs):
-            problem = self.problems[run]
-            x, y = problem.test_x[:MEASURED_ROWS], problem.test_y[:MEASURED_ROWS]
-            predictor = self._predictor(run, members.flat[row], stage)
-            numbers = [
-                Measurement(
-                    name="nmse",
-                    step=step,
-                    stage=stage.name,
-                    value=normalised_mse(comparable(predictor(x), problem.target), y),
-                )
-            ]
-            true = problem.target.features(x)
-            numbers += [
-                Measurement(
-                    name="feature_error",
-                    step=step,
-                    stage=stage.name,
-                    level=level,
-                    value=feature_error(found, true[level]),
-                )
-                for level, found in predictor.features(x).items()
-                if level in true and bool(found.isfinite().all())
-            ]
-            for sharer in self._sharers(run, depth + 1):
-                self.observer.measured(sharer, numbers)
+    def _measure(
+        self,
+        depth: int,
+        stage: Stage,
+        run: int,
+        histories: dict[str, _History],
+        flat: Float[Tensor, " p"],
+        step: int,
+        began: Numbers | None = None,
+    ) -> Numbers:
+        """Send what a network knows to every run that shares it; at a stage's end also what the stage changed."""
+        problem, predictor = self.problems[run], self._predictor(run, flat, stage)
+        row = flat[None]
+        numbers = numbers_of(predictor, problem)
+        regularizer = Regularizer(
+            predictor.network, self.recipe.tie_weights, stage.norm_weight(self.recipe), predictor.alphas
+        )
+        numbers |= objective_numbers(
+            predictor, problem, self.recipe, regularizer, row, stage.active, stage.distilled
+        )
+        if began is not None:
+            numbers |= improvement_numbers(began, numbers)
+        left = {
+            earlier.enters: self.network.distilled(
+                histories[self._key(run, position + 1)].flat[None], earlier.enters
+            )[0]
+            for position, earlier in enumerate(self.stages[run][:depth])
+            if earlier.enters in stage.active
+        }
+        numbers |= cosine_numbers(left, {level: self.network.distilled(row, level)[0] for level in left})
+        for sharer in self._sharers(run, depth + 1):
+            self.observer.measured(sharer, measurements(numbers.items(), step, stage.name))
+        return numbers
 
     def _attend(
         self,
@@ -369,7 +394,7 @@ class HierarchicalPack:
     def _predictor(self, run: int, flat: Tensor, stage: Stage) -> NetworkPredictor:
         hierarchy = hierarchy_of(self.specs[run].target)
         return NetworkPredictor(
-            self.network,
+            self.network.with_tied(stage.tied),
             flat[None],
             {level: lift[None] for level, lift in self._lifts[run].items()},
             {
@@ -397,7 +422,7 @@ class HierarchicalPack:
         warnings = tuple(
             f"level {level} was distilled to rank {rank} of {self.network.levels[level].k}"
             for level, rank in sorted(history.ranks.items())
-            if rank < self.network.levels[level].k
+            if rank < self.network.levels[level].k and self.recipe.rank == "threshold"
         )
         return Fitted(
             Outcome.SUCCEEDED, self._predictor(run, history.flat, stages[-1]), steps, dict(ranks), warnings

@@ -11,9 +11,12 @@ from torch import Tensor
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted
 from bfc_core.evaluation import Problem, pose, report_of
+from bfc_core.kernel_cost import shared_memory_bytes
+from bfc_core.kernels.shared import EigendecompositionFolder, SharedGrams
 from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
 from bfc_core.learners.predictor import Fitted
 from bfc_core.learners.recursive_feature_machine import FittedFeatureMachine, fit_recursive_feature_machine
+from bfc_core.packing import shares_a_gram
 from bfc_core.seeding import generator_for
 from bfc_core.specs import KernelRidge, Measurement, Outcome, RecursiveFeatureMachine, Report, RunSpec
 from bfc_core.training.progress import Observer
@@ -46,6 +49,7 @@ class KernelPack:
         observer: told of progress; asked for cancellations between solved systems.
         checkpoints: where finished reports are kept, or None.
         memory_limit_bytes: most bytes that one run may plan for, or None.
+        folder: where eigendecompositions are kept between packs, or None.
     """
 
     def __init__(
@@ -54,8 +58,11 @@ class KernelPack:
         observer: Observer,
         checkpoints: CheckpointFolder | None,
         memory_limit_bytes: int | None,
+        folder: EigendecompositionFolder | None = None,
     ) -> None:
         self.specs, self.observer = specs, observer
+        kept = max((shared_memory_bytes(run.n) for run in specs if shares_a_gram(run, specs)), default=0)
+        self.shared = SharedGrams(kept, folder)
         self.checkpoints, self.memory_limit_bytes = checkpoints, memory_limit_bytes
 
     def reports(self) -> list[Report]:
@@ -105,7 +112,9 @@ class KernelPack:
         fitted: FittedKernel | FittedFeatureMachine
         match learner:
             case KernelRidge():
-                fitted = fit_kernel_ridge(learner, problem.x, problem.y, progress, self.memory_limit_bytes)
+                fitted = fit_kernel_ridge(
+                    learner, problem.x, problem.y, progress, self.memory_limit_bytes, self.shared
+                )
             case RecursiveFeatureMachine():
                 generator = generator_for(self.specs[run].seed, "validation")
                 fitted = fit_recursive_feature_machine(

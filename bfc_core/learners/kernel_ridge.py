@@ -8,24 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.errors import ResourceLimitExceeded
-from bfc_core.kernel_cost import (
-    BLOCK_ROWS,
-    EIGENDECOMPOSITION_LIMIT,
-    SUBSAMPLE,
-    is_solved_by_features,
-    kernel_memory_bytes,
-)
+from bfc_core.kernel_cost import BLOCK_ROWS, EIGENDECOMPOSITION_LIMIT, SUBSAMPLE, kernel_ridge_memory_bytes
 from bfc_core.kernels.base import FiniteRankKernel, Kernel
 from bfc_core.kernels.build import build_kernel
 from bfc_core.kernels.feature_map import FeatureMap, mapped
 from bfc_core.kernels.gram import gram_times
-from bfc_core.kernels.refits import solve_by_refits, subsample_rows
-from bfc_core.kernels.ridge import (
-    RidgeSolution,
-    absolute_ridges,
-    solve_by_eigendecomposition,
-    solve_by_features,
-)
+from bfc_core.kernels.refits import subsample_rows
+from bfc_core.kernels.ridge import absolute_ridges, solve_by_eigendecomposition
+from bfc_core.kernels.shared import SharedGrams
+from bfc_core.learners.kernel_solvers import KernelSystem
 from bfc_core.learners.predictor import Selection
 from bfc_core.specs import KernelRidge
 from bfc_core.specs.kernels import AnyKernel, bandwidths_of, variants
@@ -34,6 +25,8 @@ Progress = Callable[[int, int], None]
 
 EQUAL = 1.01
 """Leave-one-out errors within this factor count as equal when an end of the list of bandwidths is remarked on."""
+
+CRITERIA = {"leave_one_out": "leave-one-out", "gcv": "GCV"}
 
 TYPICAL_REFITS = 7
 """Systems that ``solve_by_refits`` usually solves; it only scales the progress that is shown."""
@@ -73,20 +66,23 @@ def fit_kernel_ridge(
     y: Float[Tensor, " n"],
     progress: Progress,
     memory_limit_bytes: int | None,
+    shared: SharedGrams | None = None,
 ) -> FittedKernel:
     """Fit in float64; nothing is drawn at random.
 
     Targets are centred with their mean. A list of bandwidths is chosen from on at most 1000 evenly spaced
     samples, each with its own best ridge by leave-one-out; the ridge is then chosen on all n samples: from
-    one eigendecomposition up to n = 2000 and for a kernel of low rank, by exact refits above.
-    ``progress(solved, expected)`` is called after every solved system and may raise to stop the fit.
+    one eigendecomposition up to n = 2000 and for a kernel of low rank, by exact refits above and for a few
+    ridges. ``shared`` lends grams and eigendecompositions of other fits.
+    ``progress(solved, expected)`` is called after every solved system, and between, and may raise to stop the fit.
 
     Raises:
         ResourceLimitExceeded: the grams do not fit ``memory_limit_bytes``; nothing was allocated.
         KernelNotPositiveDefinite: no ridge of the grid can be solved for.
     """
     n = x.shape[0]
-    needed = kernel_memory_bytes(n, test_samples=0)
+    dim = x.shape[1] if learner.feature_map == "identity" else 2 * x.shape[1]
+    needed = kernel_ridge_memory_bytes(learner, n, dim, test_samples=0)
     if memory_limit_bytes is not None and needed > memory_limit_bytes:
         raise ResourceLimitExceeded(f"kernel_ridge on {n} samples", needed, memory_limit_bytes)
     inputs = mapped(x.double(), learner.feature_map)
@@ -104,27 +100,38 @@ def fit_kernel_ridge(
         selection["bandwidth_at_edge"] = bool(warnings)
     selection |= {name: values[0] for name, values in bandwidths_of(choices[position]).items()}
     kernel = candidates[position]
-    solution, solver, scale = _solve(kernel, inputs, targets, learner, steps)
+    name = f"{choices[position].canonical_json()} of {learner.feature_map}"
+    system = KernelSystem(
+        kernel, name, inputs, targets, learner, shared or SharedGrams(), steps.advance, steps.alive
+    )
+    solved = system.solved()
     steps.finish()
+    solution = solved.solution
     chosen = solution.chosen[0]
     ridge = float(solution.ridges[chosen])
     selection |= {
         "ridge": ridge,
-        "relative_ridge": ridge / scale,
+        "relative_ridge": ridge / solved.scale,
         "loo_mse": float(solution.loo_mse[chosen, 0]),
+        "gcv": float(solution.gcv[chosen, 0]),
         "at_edge": solution.at_edge(0),
-        "solver": solver,
+        **solved.selection,
     }
+    warnings.extend(solved.warnings)
     if solution.at_edge(0):
         end = "smallest" if chosen == 0 else "largest"
         warnings.append(
-            f"the leave-one-out optimum is the {end} ridge of the grid ({ridge / scale:.3g} times the mean of the "
-            "gram's diagonal): a wider grid of ridges may do better"
+            f"the {CRITERIA[learner.criterion]} optimum is the {end} ridge of the grid "
+            f"({ridge / solved.scale:.3g} times the mean of the gram's diagonal): a wider grid of ridges may do better"
         )
-    anchors = None if solver == "features" else inputs
-    intercept = float(solution.intercept[0])
     return FittedKernel(
-        kernel, learner.feature_map, anchors, solution.weights, intercept, selection, tuple(warnings)
+        kernel,
+        learner.feature_map,
+        solved.anchors,
+        solved.weights,
+        float(solution.intercept[0]),
+        selection,
+        tuple(warnings),
     )
 
 
@@ -142,22 +149,11 @@ class _Steps:
         self._done = min(self._done + 1, self._expected - 1)
         self._progress(self._done, self._expected)
 
+    def alive(self) -> None:
+        self._progress(self._done, self._expected)
+
     def finish(self) -> None:
         self._progress(self._expected, self._expected)
-
-
-def _solve(
-    kernel: Kernel, x: Float[Tensor, "n p"], y: Float[Tensor, "n 1"], learner: KernelRidge, steps: _Steps
-) -> tuple[RidgeSolution, str, float]:
-    """The path on all samples, the name of the solver, and the mean of the gram's diagonal."""
-    n, dim = x.shape
-    scale = float(kernel.diagonal(x).mean())
-    ridges = absolute_ridges(learner.ridges, scale, x)
-    if isinstance(kernel, FiniteRankKernel) and is_solved_by_features(n, kernel.rank(dim)):
-        return solve_by_features(kernel.features(x), y, ridges), "features", scale
-    if n <= EIGENDECOMPOSITION_LIMIT:
-        return solve_by_eigendecomposition(kernel.gram(x), y, ridges), "eigendecomposition", scale
-    return solve_by_refits(kernel, x, y, learner.ridges, steps.advance), "refits", scale
 
 
 def _screened(
@@ -167,14 +163,15 @@ def _screened(
     learner: KernelRidge,
     steps: _Steps,
 ) -> list[float]:
-    """Leave-one-out error of every kernel, each at its best ridge, on a subsample."""
+    """Validation error of every kernel, each at its best ridge, on a subsample."""
     rows = subsample_rows(x.shape[0], min(x.shape[0], SUBSAMPLE)).to(x.device)
     errors = []
     for kernel in candidates:
         gram = kernel.gram(x[rows])
         ridges = absolute_ridges(learner.ridges, float(gram.diagonal().mean()), gram)
-        solution = solve_by_eigendecomposition(gram, y[rows], ridges)
-        errors.append(float(solution.loo_mse[solution.chosen[0], 0]))
+        solution = solve_by_eigendecomposition(gram, y[rows], ridges, learner.criterion)
+        path = solution.loo_mse if learner.criterion == "leave_one_out" else solution.gcv
+        errors.append(float(path[solution.chosen[0], 0]))
         steps.advance()
     return errors
 

@@ -7,9 +7,13 @@ S_0 = x, S_1 = x² − mean; with h_ℓ the concatenation over j ∈ J_ℓ of σ
 Since Sum(F_ℓ) = h_ℓᵀ M_ℓ h_ℓ with M_ℓ = W_ℓᵀW_ℓ, values and gradients are computed from the small M_ℓ
 wherever h_ℓ is not much longer than m: that is the same function with fewer operations.
 
+A level may be *tied*: its K_ℓ then also stands for W_ℓ, so F_ℓ = S_ℓ². That is the limit λ₃, λ₄, λ₅ → ∞ of the
+regulariser that ties K_ℓᵀK_ℓ to W_ℓᵀW_ℓ (docs/decisions/0010).
+
 Letters: e members, n rows, d input dimension, i length of h_ℓ, m rows of W, k rows of K, q rows of R.
 """
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -63,6 +67,7 @@ class DistilledDenseNet:
         self.dim = dim
         self.width = width
         self.truncation = truncation
+        self.tied: frozenset[int] = frozenset()
         self.levels: dict[int, LevelShape] = {}
         for level, k in hierarchy.widths.items():
             sources = hierarchy.connections[level]
@@ -80,10 +85,18 @@ class DistilledDenseNet:
         """x₀ and x of rows (x₀, x), which are one column longer than ``dim``; None and x otherwise."""
         return (x[:, 0], x[:, 1:]) if x.shape[1] == self.dim + 1 else (None, x)
 
+    def with_tied(self, levels: tuple[int, ...]) -> "DistilledDenseNet":
+        """The same layout of parameters with K_ℓ standing for W_ℓ at these levels."""
+        tied = copy.copy(self)
+        tied.tied = frozenset(levels)
+        return tied
+
     # ---- parameters ------------------------------------------------------------------------------
 
     def weights(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e m i"]:
-        """W_ℓ of every member, a view of ``flat``."""
+        """W_ℓ of every member, a view of ``flat``; K_ℓ where the level is tied."""
+        if level in self.tied:
+            return self.distilled(flat, level)
         return flat[:, self._slices["W", level]].view(-1, self.width, self.levels[level].i)
 
     def distilled(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e k i"]:
@@ -119,7 +132,7 @@ class DistilledDenseNet:
             shape = self.levels[level]
             h = self._reads(shape, passed, x, square)
             w = self.weights(flat, level)
-            if self._by_form(shape):
+            if self._by_form(level):
                 y = h @ (w.mT @ w)
                 value = torch.linalg.vecdot(y, h)
             else:
@@ -128,7 +141,8 @@ class DistilledDenseNet:
             passed.output = torch.addcmul(passed.output, value, alphas[level][:, None])
             passed.h[level], passed.y[level] = h, y
             if any(level in self.levels[above].sources for above in active if above > level):
-                self._lift(passed, level, h @ self.distilled(flat, level).mT, lifts[level])
+                feature = y if level in self.tied else h @ self.distilled(flat, level).mT
+                self._lift(passed, level, feature, lifts[level])
         return passed
 
     def features(
@@ -167,31 +181,49 @@ class DistilledDenseNet:
         above: dict[int, Tensor] = {}
         lowest = min(trainable)
         for level in reversed(list(passed.h)):
-            shape, h = self.levels[level], passed.h[level]
-            w, by_form = self.weights(flat, level), self._by_form(shape)
             weighted = ((2 * alphas[level])[:, None] * slope)[..., None]
-            y = passed.y[level] * weighted
-            if level in trainable:
-                grad_w = self.weights(gradient, level)
-                grad_w += w @ (h.mT @ (h * weighted)) if by_form else y.mT @ h
-            grad_s = None
+            # What reaches W h and what reaches S = K h; at a tied level these are one and the same.
+            wide = passed.y[level] * weighted
+            narrow: Tensor | None = None
             if level in above and level >= lowest:
-                grad_s = self._through_lift(passed, level, above.pop(level), lifts[level])
-                if level in trainable:
-                    self.distilled(gradient, level).add_(grad_s.mT @ h)
-            for j in shape.sources:
+                narrow = self._through_lift(passed, level, above.pop(level), lifts[level])
+            if level in self.tied:
+                wide = wide if narrow is None else wide + narrow
+                narrow = None
+            if level in trainable:
+                self._add_weight_gradients(flat, passed.h[level], level, weighted, wide, narrow, gradient)
+            for j in self.levels[level].sources:
                 if j < max(LOWEST_LEVEL, lowest):
                     continue
-                columns = shape.columns(j)
-                back = y[..., columns] if by_form else y @ w[..., columns]
-                if grad_s is not None:
-                    back.baddbmm_(grad_s, self.distilled(flat, level)[..., columns])
+                columns = self.levels[level].columns(j)
+                w = self.weights(flat, level)
+                back = wide[..., columns] if self._by_form(level) else wide @ w[..., columns]
+                if narrow is not None:
+                    back = back + narrow @ self.distilled(flat, level)[..., columns]
                 above[j] = above[j] + back if j in above else back
+
+    def _add_weight_gradients(
+        self,
+        flat: Float[Tensor, "e p"],
+        h: Float[Tensor, "e n i"],
+        level: int,
+        weighted: Float[Tensor, "e n 1"],
+        wide: Tensor,
+        narrow: Float[Tensor, "e n k"] | None,
+        gradient: Float[Tensor, "e p"],
+    ) -> None:
+        """``wide`` is weighted · W h, or weighted · M h where the form is used."""
+        if self._by_form(level):
+            self.weights(gradient, level).add_(self.weights(flat, level) @ (h.mT @ (h * weighted)))
+        else:
+            self.weights(gradient, level).add_(wide.mT @ h)
+        if narrow is not None:
+            self.distilled(gradient, level).add_(narrow.mT @ h)
 
     # ---- parts -----------------------------------------------------------------------------------
 
-    def _by_form(self, shape: LevelShape) -> bool:
-        return shape.i <= FORM_ADVANTAGE * self.width
+    def _by_form(self, level: int) -> bool:
+        return level not in self.tied and self.levels[level].i <= FORM_ADVANTAGE * self.width
 
     def _reads(self, shape: LevelShape, passed: Pass, x: Tensor, square: Tensor) -> Tensor:
         """h of a level. Lifted features are squared straight into their columns: h is the largest array."""

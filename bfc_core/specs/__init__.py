@@ -27,6 +27,7 @@ from bfc_core.specs.kernels import (
 from bfc_core.specs.learners import (
     AlgorithmOne,
     AnyLearner,
+    CorrectionWindow,
     HierarchicalLearner,
     Joint,
     KernelRidge,
@@ -66,6 +67,7 @@ __all__ = [
     "AnyTarget",
     "ArcCosineKernel",
     "Budget",
+    "CorrectionWindow",
     "CorrelatedGaussianInputs",
     "ExperimentSpec",
     "Fault",

@@ -41,7 +41,9 @@ def train_stage(
     called after every block of batches and may end the stage by answering false. A member whose
     parameters stop being finite is set aside (``state.finite``) and touches no other.
     """
-    regularizer = Regularizer(network, recipe.tie_weights, recipe.norm_weight, members.alphas)
+    network = network.with_tied(stage.tied)
+    peak = recipe.step_size * (recipe.tied_step_factor if stage.all_tied else 1.0)
+    regularizer = Regularizer(network, recipe.tie_weights, stage.norm_weight(recipe), members.alphas)
     trainable = frozenset(stage.trainable)
     movable = members.movable * state.finite[:, None]
     gradient = torch.zeros_like(members.flat)
@@ -59,7 +61,7 @@ def train_stage(
             network.backward(members.flat, members.lifts, members.alphas, passed, slope, trainable, gradient)
             regularizer.add_gradient(members.flat, stage.trainable, stage.distilled, gradient)
             gradient.mul_(movable)
-            step_size = cosine_step_size(state.step, stage.steps, recipe.step_size)
+            step_size = cosine_step_size(state.step, stage.steps, peak)
             state.adam.step(members.flat, gradient, step_size, recipe.clip_norm)
             state.step += 1
         finite = members.flat.isfinite().all(1)

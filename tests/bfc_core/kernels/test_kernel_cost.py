@@ -10,6 +10,7 @@ from bfc_core.kernel_cost import (
     feature_machine_memory_bytes,
     feature_machine_seconds,
     kernel_memory_bytes,
+    kernel_ridge_memory_bytes,
     kernel_seconds,
 )
 from bfc_core.packing import estimate_run
@@ -33,7 +34,12 @@ def fit(n):
         learner = RecursiveFeatureMachine(kind="recursive_feature_machine", rounds=1, bandwidths=(10,), ridges=(1,))
         fitted = fit_recursive_feature_machine(learner, x, y, torch.Generator(), lambda *_: None, None)
     else:
-        learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": {"kind": "ntk"}, "ridges": [0.1]})
+        body = {"kind": "kernel_ridge", "kernel": {"kind": "ntk"}}
+        if sys.argv[2] == "ridge":
+            body["ridges"] = [0.1]
+        elif sys.argv[2] != "grid":
+            body |= {"solver": sys.argv[2], "centres": 700}
+        learner = KernelRidge.model_validate(body)
         fitted = fit_kernel_ridge(learner, x, y, lambda *_: None, None)
     fitted(x)
 
@@ -50,13 +56,25 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize(
-    ("n", "learner"), [(1500, "ridge"), (EIGENDECOMPOSITION_LIMIT + 400, "ridge"), (2400, "machine")]
+    ("n", "learner"),
+    [
+        (1500, "ridge"),
+        (1500, "grid"),
+        (EIGENDECOMPOSITION_LIMIT + 400, "grid"),
+        (2400, "machine"),
+        (5000, "nystrom"),
+        (3000, "iterative"),
+    ],
 )
 def test_a_fit_stays_within_its_plan_and_uses_much_of_it(n: int, learner: str) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", PEAK_OF_ONE_FIT, str(n), learner], capture_output=True, text=True, check=True
     )
-    planned = feature_machine_memory_bytes(n, n) if learner == "machine" else kernel_memory_bytes(n, n)
+    if learner == "machine":
+        planned = feature_machine_memory_bytes(n, n)
+    else:
+        solver = learner if learner in {"nystrom", "iterative"} else "exact"
+        planned = kernel_memory_bytes(n, n, 1 if learner == "ridge" else None, solver=solver, centres=700)
     used = int(answer.stdout)
     # 16 MiB: what the allocator and the linear algebra library keep for themselves.
     assert 0.4 * planned < used < planned + 2**24
@@ -96,5 +114,9 @@ def test_a_runs_estimate_comes_from_the_plan(learner: dict, seconds: tuple[float
     run = RunSpec.model_validate({"target": target, "learner": learner, "n": 4000, "dim": 20, "seed": 0})
     estimate = estimate_run(run)
     assert seconds[0] < estimate.seconds < seconds[1]
-    planned = feature_machine_memory_bytes if "kernel" not in learner else kernel_memory_bytes
-    assert estimate.memory_bytes == planned(4000, run.budget.test_samples)
+    if "kernel" not in learner:
+        planned = feature_machine_memory_bytes(4000, run.budget.test_samples)
+    else:
+        dim = 40 if learner.get("feature_map") == "quadratic" else 20
+        planned = kernel_ridge_memory_bytes(run.learner, 4000, dim, run.budget.test_samples)
+    assert estimate.memory_bytes == planned

@@ -106,3 +106,12 @@ def test_ridge_coefficients_have_their_reference_values(
     centred = solve_by_eigendecomposition(kernel.gram(x), targets, ridges).weights
     ones = torch.linalg.solve(kernel.gram(x) + ridge * torch.eye(12, dtype=torch.float64), with_ones[:, -1:])
     torch.testing.assert_close(centred + ones * targets.mean(0), expected, rtol=rtol, atol=1e-9)
+    plain = solve_by_eigendecomposition(kernel.gram(x), targets, ridges, intercept=False)
+    torch.testing.assert_close(plain.weights, expected, rtol=rtol, atol=1e-9)
+    predicted = kernel.gram(Z, x) @ plain.weights
+    torch.testing.assert_close(
+        predicted, numbers([reference[key]["pred_Z"] for key in ("y", "y2")]).mT, rtol=rtol, atol=1e-9
+    )
+    for found, error in ((plain.loo_mse, "loo_mse"), (plain.gcv, "gcv")):
+        values = torch.tensor([float(reference[key][error]) for key in ("y", "y2")], dtype=torch.float64)
+        torch.testing.assert_close(found[0], values, rtol=rtol, atol=0)

@@ -6,10 +6,16 @@ from sklearn.kernel_ridge import KernelRidge as ScikitKernelRidge
 
 from bfc_core.errors import KernelNotPositiveDefinite
 from bfc_core.kernels import refits
-from bfc_core.kernels.cholesky import factor_in_place, inverse_diagonal, solve_with_factor
+from bfc_core.kernels.cholesky import (
+    factor_in_place,
+    factor_with_jitter,
+    inverse_diagonal,
+    restore_in_place,
+    solve_with_factor,
+)
 from bfc_core.kernels.polynomial import PolynomialKernel
 from bfc_core.kernels.rbf import RbfKernel
-from bfc_core.kernels.refits import solve_by_refits, subsample_rows
+from bfc_core.kernels.refits import solve_by_refits, solve_each, subsample_rows
 from bfc_core.kernels.ridge import (
     DEFAULT_RIDGES,
     TOLERANCE,
@@ -187,3 +193,77 @@ def test_factor_in_place_is_the_lower_factor_in_the_same_memory() -> None:
 def test_an_indefinite_matrix_has_no_factor() -> None:
     with pytest.raises(KernelNotPositiveDefinite, match="larger ridge"):
         factor_in_place(-torch.eye(3, dtype=torch.float64))
+
+
+def test_a_factor_leaves_the_upper_triangle_and_is_undone_by_it() -> None:
+    x, _ = problem(530)
+    gram = RbfKernel(1.0).gram(x)
+    matrix, advanced = gram.clone(), []
+    matrix.diagonal().add_(0.1)
+    factor_in_place(matrix, lambda: advanced.append(1))
+    assert len(advanced) == 3
+    assert torch.equal(matrix.triu(1), gram.triu(1))
+    assert torch.equal(restore_in_place(matrix, gram.diagonal()), gram)
+
+
+def test_a_singular_gram_is_rebuilt_with_the_least_jitter_that_helps() -> None:
+    x, _ = problem(200)
+    gram = PolynomialKernel(1, 1.0).gram(x)
+    factor, jitter = factor_with_jitter(gram.clone())
+    assert 0 < jitter <= 1e-10 * float(gram.diagonal().mean())
+    lower = factor.tril()
+    expected = gram + jitter * torch.eye(200, dtype=torch.float64)
+    torch.testing.assert_close(lower @ lower.mT, expected, rtol=0, atol=1e-12)
+    assert factor_with_jitter(gram + torch.eye(200, dtype=torch.float64))[1] == 0
+    with pytest.raises(KernelNotPositiveDefinite, match="larger ridge"):
+        factor_with_jitter(torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64)))
+
+
+def test_generalised_cross_validation_is_its_definition() -> None:
+    """n ‖(I − S) y‖² / tr(I − S)², S from fitting unit vectors, with and without centring."""
+    x, y = problem(30)
+    gram = RbfKernel(1.0).gram(x)
+    ridges = torch.tensor([1e-2, 0.5], dtype=torch.float64)
+    identity = torch.eye(30, dtype=torch.float64)
+    for intercept in (True, False):
+        solution = solve_by_eigendecomposition(gram, y, ridges, intercept=intercept)
+        for ridge, found in zip(ridges, solution.gcv, strict=True):
+            centre = identity - intercept / 30
+            smoother = identity - ridge * torch.linalg.inv(gram + ridge * identity) @ centre
+            left = (identity - smoother) @ y
+            expected = 30 * left.square().sum(0) / (30 - smoother.diagonal().sum()).square()
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("criterion", ["leave_one_out", "gcv"])
+def test_refits_one_by_one_are_the_path(criterion: str) -> None:
+    x, y = problem(90)
+    gram = RbfKernel(1.0).gram(x)
+    whole = solve_by_eigendecomposition(
+        gram, y, torch.tensor([1e-3, 0.1, 1.0], dtype=torch.float64), criterion
+    )
+    single = solve_each(gram.clone(), y, [1e-3, 1.0, 0.1], lambda: None, criterion)
+    assert single.chosen == whole.chosen
+    for name in ("loo_mse", "gcv", "weights", "ridges"):
+        torch.testing.assert_close(getattr(single, name), getattr(whole, name), rtol=1e-8, atol=1e-10)
+    assert single.jitter == 0
+
+
+def test_a_ridge_too_small_to_solve_for_is_helped_by_a_reported_jitter() -> None:
+    x, y = problem(60)
+    gram = PolynomialKernel(1, 1.0).gram(torch.cat([x, x]))
+    solution = solve_each(gram, torch.cat([y, y]), [1e-19], lambda: None)
+    assert solution.jitter > 0
+    assert solution.weights.isfinite().all()
+
+
+def test_many_targets_at_once_are_each_target_alone() -> None:
+    x, y = problem(50)
+    many = torch.cat([y + shift * x[:, :1] for shift in range(5)], dim=1)
+    gram = RbfKernel(1.0).gram(x)
+    together = solve_by_eigendecomposition(gram, many, grid(gram))
+    for target in range(10):
+        alone = solve_by_eigendecomposition(gram, many[:, [target]], grid(gram))
+        assert alone.chosen[0] == together.chosen[target]
+        torch.testing.assert_close(together.loo_mse[:, target], alone.loo_mse[:, 0], rtol=1e-9, atol=0)
+        torch.testing.assert_close(together.weights[:, [target]], alone.weights, rtol=1e-9, atol=1e-12)

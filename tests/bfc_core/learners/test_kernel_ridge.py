@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from bfc_core import kernel_cost
 from bfc_core.errors import ResourceLimitExceeded
 from bfc_core.kernel_cost import kernel_memory_bytes
-from bfc_core.learners import kernel_ridge
+from bfc_core.learners import kernel_ridge, kernel_solvers
 from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
 from bfc_core.specs import KernelRidge
 
@@ -63,9 +64,10 @@ def test_low_rank_and_full_solvers_give_the_same_predictor(monkeypatch: pytest.M
     noisy = target(normal(200)) + normal(200, seed=5)[:, 0]
     kernel = {"kind": "polynomial", "degree": 2}
     low_rank = fit(y=noisy, kernel=kernel)
-    monkeypatch.setattr(kernel_ridge, "is_solved_by_features", lambda *_: False)
+    monkeypatch.setattr(kernel_solvers, "is_solved_by_features", lambda *_: False)
     full = fit(y=noisy, kernel=kernel)
-    monkeypatch.setattr(kernel_ridge, "EIGENDECOMPOSITION_LIMIT", 100)
+    monkeypatch.setattr(kernel_cost, "EIGENDECOMPOSITION_LIMIT", 100)
+    monkeypatch.setattr(kernel_solvers, "EIGENDECOMPOSITION_LIMIT", 100)
     refitted = fit(y=noisy, kernel=kernel)
     solvers = [fitted.selection["solver"] for fitted in (low_rank, full, refitted)]
     assert solvers == ["features", "eigendecomposition", "refits"]
@@ -121,7 +123,8 @@ def test_exactly_the_planned_memory_is_accepted() -> None:
 def test_progress_is_monotonic_ends_complete_and_may_stop_the_fit(
     limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_ridge, "EIGENDECOMPOSITION_LIMIT", limit)
+    for module in (kernel_cost, kernel_ridge, kernel_solvers):
+        monkeypatch.setattr(module, "EIGENDECOMPOSITION_LIMIT", limit)
     learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": {"kind": "rbf"}})
     x, counts = normal(200), []
     fit_kernel_ridge(learner, x, target(x), lambda *count: counts.append(count), None)
@@ -152,3 +155,72 @@ def test_the_same_samples_give_the_same_numbers_in_any_precision_of_input() -> N
 def test_a_constant_target_is_predicted_exactly() -> None:
     fitted = fit(40, torch.full((40,), 3.5, dtype=torch.float64), kernel={"kind": "rbf"})
     torch.testing.assert_close(fitted(normal(5, seed=2)), torch.full((5,), 3.5, dtype=torch.float64))
+
+
+def test_approximate_solvers_come_near_the_exact_one_and_say_what_they_did() -> None:
+    noisy = target(normal(200)) + 0.3 * normal(200, seed=5)[:, 0]
+    kernel = {"kind": "rbf", "bandwidths": [2.0]}
+    exact = fit(y=noisy, kernel=kernel)
+    nystrom = fit(y=noisy, kernel=kernel, solver="nystrom", centres=150)
+    assert nystrom.selection["solver"] == "nystrom"
+    assert nystrom.selection["centres"] == 150
+    assert nystrom.anchors.shape == (150, DIM)
+    assert nmse(nystrom) < 1.3 * nmse(exact)
+    iterative = fit(y=noisy, kernel=kernel, solver="iterative", centres=150)
+    assert iterative.selection["residual"] < 1e-8
+    fresh = normal(50, seed=1)
+    same_ridge = fit(y=noisy, kernel=kernel, ridges=[iterative.selection["relative_ridge"]])
+    torch.testing.assert_close(iterative(fresh), same_ridge(fresh), rtol=1e-6, atol=1e-6)
+
+
+def test_mixed_precision_agrees_or_says_that_it_could_not() -> None:
+    noisy = target(normal(200)) + normal(200, seed=5)[:, 0]
+    mixed = fit(y=noisy, kernel={"kind": "ntk"}, precision="mixed")
+    exact = fit(y=noisy, kernel={"kind": "ntk"})
+    assert mixed.selection["precision"] == "mixed"
+    fresh = normal(50, seed=1)
+    assert mixed.selection["relative_ridge"] == pytest.approx(exact.selection["relative_ridge"], rel=1e-5)
+    torch.testing.assert_close(mixed(fresh), exact(fresh), rtol=1e-5, atol=1e-5)
+    smooth = {"kernel": {"kind": "rbf", "bandwidths": [8.0]}, "ridges": [1e-9, 1e-8]}
+    beyond = fit(precision="mixed", **smooth)
+    assert beyond.selection["precision"] == "float64"
+    assert any("solved in float64" in warning for warning in beyond.warnings)
+    torch.testing.assert_close(beyond(fresh), fit(**smooth)(fresh))
+
+
+def test_the_ridge_may_be_chosen_by_generalised_cross_validation() -> None:
+    noisy = target(normal(200)) + normal(200, seed=5)[:, 0]
+    fitted = fit(y=noisy, kernel={"kind": "rbf"}, criterion="gcv")
+    grid = [10.0**power for power in range(-4, 2)]
+    errors = {
+        ridge: fit(
+            y=noisy,
+            kernel={"kind": "rbf", "bandwidths": [fitted.selection["bandwidth"]]},
+            ridges=[ridge],
+        ).selection["gcv"]
+        for ridge in grid
+    }
+    assert fitted.selection["gcv"] <= 1.01 * min(errors.values())
+
+
+def test_a_few_ridges_are_refitted_and_give_the_eigendecompositions_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernel_cost, "SMALL", 100)
+    noisy = target(normal(200)) + normal(200, seed=5)[:, 0]
+    few = fit(y=noisy, kernel={"kind": "ntk"}, ridges=[1e-3, 1e-1])
+    monkeypatch.setattr(kernel_cost, "FEW_RIDGES", 1)
+    whole = fit(y=noisy, kernel={"kind": "ntk"}, ridges=[1e-3, 1e-1])
+    assert (few.selection["solver"], whole.selection["solver"]) == ("refits", "eigendecomposition")
+    fresh = normal(50, seed=1)
+    torch.testing.assert_close(few(fresh), whole(fresh), rtol=1e-8, atol=1e-8)
+
+
+def test_compound_kernels_name_every_bandwidth_they_chose() -> None:
+    kernel = {
+        "kind": "sum",
+        "terms": [{"kind": "rbf", "bandwidths": [0.5, 2.0]}, {"kind": "laplace", "bandwidths": [10.0]}],
+    }
+    fitted = fit(80, kernel=kernel)
+    assert fitted.selection["terms.0.bandwidth"] in {0.5, 2.0}
+    assert fitted.selection["terms.1.bandwidth"] == 10.0

@@ -1,0 +1,111 @@
+"""Kernel ridge without its gram: conjugate gradients on (K + λI) α = y, preconditioned by a Nyström approximation.
+
+Frangella, Tropp and Udell, "Randomized Nyström Preconditioning" (2021), arXiv:2110.02820. With U the leading
+eigenvectors of the approximation, Λ its eigenvalues and ℓ the least of them,
+
+    P⁻¹ = I − U (I − (ℓ + λ)(Λ + λ)⁻¹) Uᵀ.
+
+The approximation steers and does not enter the answer, which is that of the exact kernel; the gram is formed block by
+block in every step and never held. Memory is n × centres.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.kernel_cost import BLOCK_ROWS
+from bfc_core.kernels.base import Kernel
+
+Product = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class IterativeSolution:
+    """Coefficients, steps taken, and the largest relative residual ‖y − (K + λI)α‖ / ‖y‖ that is left."""
+
+    coefficients: Float[Tensor, "n t"]
+    steps: int
+    residual: float
+
+
+@dataclass(frozen=True)
+class NystromPreconditioner:
+    """P⁻¹ above, from orthonormal columns U (n, r) and their eigenvalues."""
+
+    basis: Float[Tensor, "n r"]
+    values: Float[Tensor, " r"]
+    ridge: float
+
+    @classmethod
+    def of(cls, features: Float[Tensor, "n r"], ridge: float) -> "NystromPreconditioner":
+        """From Φ with ΦΦᵀ ≈ K; directions of Φ that are rounding are left out. Φ's memory is taken over."""
+        values, vectors = torch.linalg.eigh(features.mT @ features)
+        kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+        values, vectors = values[kept], vectors[:, kept]
+        basis = features if bool(kept.all()) else torch.empty_like(features[:, : len(values)])
+        for start in range(0, len(features), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            basis[rows] = (features[rows] @ vectors).mul_(values.rsqrt())
+        return cls(basis, values, ridge)
+
+    def __call__(self, residuals: Float[Tensor, "n t"]) -> Float[Tensor, "n t"]:
+        """P⁻¹ r."""
+        shrink = 1 - (self.values[0] + self.ridge) / (self.values + self.ridge)
+        return residuals - self.basis @ (shrink[:, None] * (self.basis.mT @ residuals))
+
+
+def symmetric_gram_times(
+    kernel: Kernel,
+    x: Float[Tensor, "n d"],
+    vectors: Float[Tensor, "n t"],
+    alive: Callable[[], None] = lambda: None,
+) -> Float[Tensor, "n t"]:
+    """K @ vectors; every block of the lower triangle is formed once and used twice."""
+    product = kernel.diagonal(x)[:, None] * vectors
+    for start in range(0, len(x), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        for column in range(0, start, BLOCK_ROWS):
+            columns = slice(column, column + BLOCK_ROWS)
+            block = kernel.block(x[rows], x[columns])
+            product[rows] += block @ vectors[columns]
+            product[columns] += block.mT @ vectors[rows]
+        own = kernel.block(x[rows], x[rows]).fill_diagonal_(0.0)
+        product[rows] += (own + own.mT).mul_(0.5) @ vectors[rows]
+        alive()
+    return product
+
+
+def solve_by_conjugate_gradients(
+    times: Product,
+    right_hand_sides: Float[Tensor, "n t"],
+    precondition: Product,
+    start: Float[Tensor, "n t"],
+    tolerance: float,
+    most_steps: int,
+) -> IterativeSolution:
+    """Preconditioned conjugate gradients, every column with its own step sizes, until all residuals are small.
+
+    ``times`` and ``precondition`` are symmetric positive definite. The residual is that of the recurrence.
+    """
+    coefficients = start.clone()
+    scale = right_hand_sides.norm(dim=0).clamp_min(torch.finfo(start.dtype).tiny)
+    residuals = right_hand_sides - times(coefficients)
+    directions = torch.zeros_like(residuals)
+    before = torch.ones_like(scale)
+    steps = 0
+    while float((residuals.norm(dim=0) / scale).max()) > tolerance and steps < most_steps:
+        preconditioned = precondition(residuals)
+        now = (residuals * preconditioned).sum(0)
+        directions = preconditioned + directions * (now / before if steps else torch.zeros_like(now))
+        product = times(directions)
+        curvature = (directions * product).sum(0)
+        # A column that is solved to the last bit has no direction left: it stays where it is.
+        length = torch.where(curvature > 0, now / curvature, 0.0)
+        coefficients += length * directions
+        residuals -= length * product
+        before = torch.where(now > 0, now, 1.0)
+        steps += 1
+    return IterativeSolution(coefficients, steps, float((residuals.norm(dim=0) / scale).max()))

@@ -1,0 +1,145 @@
+"""Solvers that do without the whole gram, or without float64, against the solver that has both."""
+
+import pytest
+import torch
+
+from bfc_core.errors import KernelNotPositiveDefinite
+from bfc_core.kernels import iterative
+from bfc_core.kernels.iterative import (
+    NystromPreconditioner,
+    solve_by_conjugate_gradients,
+    symmetric_gram_times,
+)
+from bfc_core.kernels.nystrom import ROWS, NystromFeatures
+from bfc_core.kernels.rbf import RbfKernel
+from bfc_core.kernels.refinement import solve_refined
+from bfc_core.kernels.ridge import solve_by_eigendecomposition, solve_by_feature_blocks
+
+DIM = 5
+
+
+def normal(rows: int, columns: int = DIM, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, columns, generator=generator, dtype=torch.float64)
+
+
+def targets(x: torch.Tensor) -> torch.Tensor:
+    return torch.stack([3 + x[:, 0] * x[:, 1], torch.sin(x[:, 2])], dim=1) + 0.1 * normal(len(x), 2, seed=4)
+
+
+def test_all_samples_as_centres_give_the_exact_path() -> None:
+    x, kernel = normal(120), RbfKernel(1.0)
+    ridges = torch.tensor([1e-3, 0.1, 1.0], dtype=torch.float64)
+    exact = solve_by_eigendecomposition(kernel.gram(x), targets(x), ridges)
+    features = NystromFeatures.of(kernel, x)
+    found = solve_by_feature_blocks(lambda: features.blocks(x, lambda: None), targets(x), ridges)
+    torch.testing.assert_close(found.loo_mse, exact.loo_mse, rtol=1e-7, atol=0)
+    torch.testing.assert_close(found.gcv, exact.gcv, rtol=1e-7, atol=0)
+    assert found.chosen == exact.chosen
+    fresh = normal(9, seed=1)
+    torch.testing.assert_close(
+        kernel.gram(fresh, x) @ features.weights_of_centres(found.weights),
+        kernel.gram(fresh, x) @ exact.weights,
+        rtol=1e-7,
+        atol=1e-7,
+    )
+
+
+def test_nystrom_features_reproduce_the_kernel_of_the_centres_and_no_more() -> None:
+    x, kernel = normal(60), RbfKernel(1.0)
+    features = NystromFeatures.of(kernel, x[:20])
+    phi = features(x)
+    torch.testing.assert_close(phi[:20] @ phi.mT, kernel.gram(x[:20], x), rtol=1e-8, atol=1e-8)
+    left = torch.linalg.eigvalsh(kernel.gram(x) - phi @ phi.mT)
+    assert left[0] > -1e-9
+
+
+def test_features_in_blocks_are_the_features_at_once() -> None:
+    x = normal(ROWS + 30)
+    features = NystromFeatures.of(RbfKernel(2.0), x[:10])
+    alive = []
+    blocks = list(features.blocks(x, lambda: alive.append(1)))
+    assert [len(block) for block in blocks] == [ROWS, 30]
+    assert len(alive) == 2
+    torch.testing.assert_close(features.matrix(x, lambda: None), features(x))
+    y = targets(x)
+    ridges = torch.tensor([0.1, 1.0], dtype=torch.float64)
+    at_once = solve_by_feature_blocks(lambda: [features(x)], y, ridges)
+    in_blocks = solve_by_feature_blocks(lambda: features.blocks(x, lambda: None), y, ridges)
+    torch.testing.assert_close(in_blocks.loo_mse, at_once.loo_mse, rtol=1e-10, atol=0)
+    torch.testing.assert_close(in_blocks.gcv, at_once.gcv, rtol=1e-10, atol=0)
+
+
+def test_coincident_centres_are_met_with_a_reported_jitter() -> None:
+    x = normal(20)
+    features = NystromFeatures.of(RbfKernel(1.0), torch.cat([x, x]))
+    assert 0 < features.jitter < 1e-8
+    assert features(x).isfinite().all()
+
+
+def test_gram_products_in_blocks_are_those_of_the_gram() -> None:
+    x, vectors, kernel = normal(1100), normal(1100, 2, seed=2), RbfKernel(1.0)
+    called = []
+    product = symmetric_gram_times(kernel, x, vectors, lambda: called.append(1))
+    torch.testing.assert_close(product, kernel.gram(x) @ vectors, rtol=1e-10, atol=1e-10)
+    assert len(called) == 3
+
+
+@pytest.mark.parametrize("centres", [10, 80])
+def test_conjugate_gradients_find_the_exact_coefficients(centres: int) -> None:
+    x, kernel, ridge = normal(150), RbfKernel(1.0), 0.05
+    system = kernel.gram(x) + ridge * torch.eye(150, dtype=torch.float64)
+    exact = torch.linalg.solve(system, targets(x))
+    features = NystromFeatures.of(kernel, x[:centres])
+    precondition = NystromPreconditioner.of(features(x), ridge)
+    found = solve_by_conjugate_gradients(
+        lambda v: system @ v, targets(x), precondition, torch.zeros_like(exact), 1e-10, 200
+    )
+    assert found.residual <= 1e-10
+    torch.testing.assert_close(found.coefficients, exact, rtol=1e-7, atol=1e-7)
+
+
+def test_more_centres_need_fewer_steps() -> None:
+    x, kernel, ridge = normal(300), RbfKernel(1.5), 0.01
+    system = kernel.gram(x) + ridge * torch.eye(300, dtype=torch.float64)
+
+    def steps(precondition) -> int:
+        zero = torch.zeros(300, 2, dtype=torch.float64)
+        return solve_by_conjugate_gradients(
+            lambda v: system @ v, targets(x), precondition, zero, 1e-8, 1000
+        ).steps
+
+    by_centres = [
+        steps(NystromPreconditioner.of(NystromFeatures.of(kernel, x[:r])(x), ridge)) for r in (20, 200)
+    ]
+    assert by_centres[1] < by_centres[0] < steps(lambda r: r)
+
+
+def test_the_preconditioner_is_symmetric_positive_definite() -> None:
+    x = normal(40)
+    features = NystromFeatures.of(RbfKernel(1.0), x[:12])(x)
+    matrix = NystromPreconditioner.of(features, 0.1)(torch.eye(40, dtype=torch.float64))
+    torch.testing.assert_close(matrix, matrix.mT)
+    assert torch.linalg.eigvalsh(matrix)[0] > 0
+
+
+def test_a_float32_factor_is_refined_to_float64() -> None:
+    x, kernel, ridge = normal(600), RbfKernel(1.0), 1e-2
+    system = kernel.gram(x) + ridge * torch.eye(600, dtype=torch.float64)
+    exact = torch.linalg.solve(system, targets(x))
+    found = solve_refined(kernel, x, targets(x), ridge)
+    assert found.steps <= 4
+    torch.testing.assert_close(found.coefficients, exact, rtol=1e-8, atol=1e-8)
+
+
+def test_a_condition_beyond_float32_is_refused_in_words() -> None:
+    x = normal(300)
+    with pytest.raises(KernelNotPositiveDefinite, match=r"rounding|refinement"):
+        solve_refined(RbfKernel(8.0), x, targets(x), 1e-12)
+
+
+def test_a_system_that_is_solved_takes_no_step() -> None:
+    zero = torch.zeros(5, 1, dtype=torch.float64)
+    found = iterative.solve_by_conjugate_gradients(lambda v: v, zero, lambda v: v, zero, 1e-10, 10)
+    assert found.steps == 0
+    assert torch.equal(found.coefficients, zero)
