@@ -8,6 +8,7 @@ from typing import Any
 from bfc_core.reproductions.measures import (
     alpha_slope,
     at_end_of,
+    at_start_of,
     at_the_end,
     error,
     exponent,
@@ -93,7 +94,7 @@ def _alpha_squared() -> Reproduction:
         learners=[{"kind": "algorithm_1", "loss": "squared"}],
         n=4000,
         dim=20,
-        seeds=3,
+        seeds=5,
     )
     forward = at_end_of("level 2 distilled", level=2)
     return Reproduction(
@@ -348,44 +349,83 @@ def _kernel_lower_bound() -> Reproduction:
     )
 
 
-def _eight_steps() -> Reproduction:
-    name, role = "eight-steps", "stages"
+FOUR_LEVELS: dict[str, Any] = {
+    "target": {
+        "kind": "hierarchical_quadratic", "widths": [3, 2, 1], "alphas": [1, 0.2, 0.05],
+        "connections": {2: [1], 3: [2, 0], 4: [3, 1]},
+    },
+    "n": 20_000,
+    "dim": 12,
+    "seeds": 3,
+}  # fmt: skip
+FOUR_LEVEL_RECIPE: dict[str, Any] = {"width": 30, "batch_size": 256, "steps_per_stage": 4000}
+
+
+def _correction_window() -> Reproduction:
+    name, role = "correction-window", "windows"
     spec = _experiment(
         name,
         role,
-        target={
-            "kind": "hierarchical_quadratic", "widths": [3, 2, 1], "alphas": [1, 0.2, 0.05],
-            "connections": {2: [1], 3: [2, 0], 4: [3, 1]},
-        },
         learners=[
-            {
-                "kind": "algorithm_1", "width": 30, "batch_size": 256, "steps_per_stage": 4000,
-                "norm_weight": 1e-7,
-            }
+            {"kind": "correction_window", "window": window} | FOUR_LEVEL_RECIPE for window in (0, 1, None)
         ],
-        n=20_000,
-        dim=12,
-        seeds=3,
-    )  # fmt: skip
+        **FOUR_LEVELS,
+    )
+    none, one, every = (f"correction_window {window}" for window in (0, 1, "unlimited"))
+    return Reproduction(
+        name=name,
+        shows="How deep correction must go: each further level that may be corrected lowers the error of a four-level "
+        "network; correcting one level below the newest is not enough.",
+        source=f"{PAPER}, the experiment on the depth of correction (Figs 10, 14), on a target of known features",
+        experiments={role: spec},
+        expectations=(
+            EVERY_RUN,
+            Expectation("nMSE, no correction over one level", 3, None, ratio(role, none, one, nmse)),
+            Expectation("nMSE, one level over all levels", 1.5, None, ratio(role, one, every, nmse)),
+            Expectation("nMSE, no correction over all levels", 5, None, ratio(role, none, every, nmse)),
+            Expectation(
+                "level-2 feature error, one level over all levels",
+                1.5,
+                None,
+                ratio(role, one, every, feature_error(2)),
+            ),
+        ),
+        figure="feature-error",
+        of=role,
+    )
+
+
+def _eight_steps() -> Reproduction:
+    name, role = "eight-steps", "stages"
+    spec = _experiment(name, role, learners=[{"kind": "algorithm_1"} | FOUR_LEVEL_RECIPE], **FOUR_LEVELS)
 
     def after(stage: str, level: int, until: str) -> Measure:
         return improvement(role, "algorithm_1", at_end_of(stage, level), at_end_of(until, level))
 
+    def within(stage: str, level: int) -> Measure:
+        return improvement(role, "algorithm_1", at_start_of(stage, level), at_end_of(stage, level))
+
     two, three, four = "level 2 distilled", "level 3 distilled", "level 4 distilled"
     return Reproduction(
         name=name,
-        shows="The eight steps of a four-level network: level 3 learns on an approximate level 2 and corrects it, then "
-        "level 4 corrects both again.",
+        shows="The eight steps of a four-level network: level 2 begins (1), level 3 begins on it (2), corrects it (3) and "
+        "improves (4); level 4 begins (5), corrects level 2 (6) and level 3 (7), and improves (8).",
         source=f"{PAPER}, the eight-step schedule of the introduction",
         experiments={role: spec},
         expectations=(
             EVERY_RUN,
-            Expectation("level-2 error, before level 3 over after (step 3)", 2, None, after(two, 2, three)),
+            Expectation("level-2 error, before level 3 over after (step 3)", 3, None, after(two, 2, three)),
             Expectation(
-                "level-2 error, before level 4 over after (step 6)", 1.2, None, after(three, 2, four)
+                "level-3 error, from the start to the end of its stage (step 4)", 2, None, within(three, 3)
             ),
             Expectation(
-                "level-3 error, before level 4 over after (step 7)", 1.2, None, after(three, 3, four)
+                "level-2 error, before level 4 over after (step 6)", 1.5, None, after(three, 2, four)
+            ),
+            Expectation(
+                "level-3 error, before level 4 over after (step 7)", 1.5, None, after(three, 3, four)
+            ),
+            Expectation(
+                "level-4 error, from the start to the end of its stage (step 8)", 2, None, within(four, 4)
             ),
         ),
         figure="stages",
@@ -403,6 +443,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         _agnostic_floor(),
         _classification(),
         _kernel_lower_bound(),
+        _correction_window(),
         _eight_steps(),
     )
 }
