@@ -408,8 +408,8 @@ def _eight_steps() -> Reproduction:
     two, three, four = "level 2 distilled", "level 3 distilled", "level 4 distilled"
     return Reproduction(
         name=name,
-        shows="The eight steps of a four-level network: level 2 begins (1), level 3 begins on it (2), corrects it (3) and "
-        "improves (4); level 4 begins (5), corrects level 2 (6) and level 3 (7), and improves (8).",
+        shows="The eight steps of a four-level network: level 2 begins (1), level 3 begins on it (2), corrects it (3) "
+        "and improves (4); level 4 begins (5), corrects level 2 (6) and level 3 (7), and improves (8).",
         source=f"{PAPER}, the eight-step schedule of the introduction",
         experiments={role: spec},
         expectations=(
