@@ -35,6 +35,13 @@ def test_a_preset_is_started_and_checked_when_its_runs_have_ended(api: Api):
     assert answer.headers["Location"] == answer.json()["check"]
     assert answer.json()["experiments"]["hard-instance"]["status"] == "queued"
 
+    key = {"Idempotency-Key": "once"}
+    first, again = (api.client.post("/v1/reproductions/agnostic-floor", headers=key).json() for _ in range(2))
+    assert len(first["experiments"]) == 4
+    assert {role: one["id"] for role, one in first["experiments"].items()} == {
+        role: one["id"] for role, one in again["experiments"].items()
+    }
+
     unfinished = api.get(answer.json()["check"]).json()
     assert unfinished["verdict"] == "unfinished"
     assert {finding["found"] for finding in unfinished["findings"]} == {0, None}
