@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Header, Response
 
 from bfc_core.reproductions.preset import Reproduction
 from bfc_core.reproductions.presets import REPRODUCTIONS
+from service.auth import PrincipalDep
 from service.dependencies import (
     DatabaseDep,
     PublisherDep,
@@ -56,11 +57,13 @@ def start(
     settings: SettingsDep,
     database: DatabaseDep,
     publisher: PublisherDep,
+    principal: PrincipalDep,
     idempotency_key: Key = None,
 ) -> ReproductionStarted:
     """Submit every experiment of the preset; the verdict is at ``check`` once they have ended.
 
-    Under a known Idempotency-Key the experiments that it started are answered again.
+    Nothing is reused: to reproduce is to compute again. Under a known Idempotency-Key the experiments that it
+    started are answered again.
     """
     preset = _named(name)
     check = f"/v1/reproductions/{name}/check"
@@ -69,7 +72,9 @@ def start(
         name=name,
         experiments={
             role: ExperimentRead.model_validate(
-                submit(spec, _key_of(idempotency_key, role), database, publisher, settings).answer
+                submit(
+                    spec, _key_of(idempotency_key, role), principal, database, publisher, settings, force=True
+                ).answer
             )
             for role, spec in preset.experiments.items()
         },
