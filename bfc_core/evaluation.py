@@ -74,18 +74,6 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
     )
 
 
-def comparable(predicted: Float[Tensor, " n"], target: Target) -> Float[Tensor, " n"]:
-    """A prediction as the problem's ``test_y`` is: a label ±1 in classification, otherwise itself."""
-    return labels_of(predicted) if isinstance(target, ClassificationTarget) else predicted
-
-
-def scaled_like(
-    predicted: Float[Tensor, " n"], target: Target, x: Float[Tensor, "n dim"]
-) -> Float[Tensor, " n"]:
-    """A prediction on the target's scale: a score in classification is calibrated by its coefficient on x₀."""
-    return calibrated(predicted, x[:, 0]) if isinstance(target, ClassificationTarget) else predicted
-
-
 def measure(predictor: Predictor, problem: Problem) -> Metrics:
     """Every metric of one predictor on the problem's test samples."""
     predicted = predictor(problem.test_x)
@@ -98,12 +86,13 @@ def measure(predictor: Predictor, problem: Problem) -> Metrics:
         if level in true and bool(feature.isfinite().all())
     }
     accuracy = None
+    scaled = predicted
     if isinstance(problem.target, ClassificationTarget):
         accuracy = accuracy_of(predicted, problem.test_y)
-    scaled = scaled_like(predicted, problem.target, problem.test_x)
+        scaled, predicted = calibrated(predicted, problem.test_x[:, 0]), labels_of(predicted)
     coefficients = level_coefficients(scaled, problem.target.parts(problem.test_x))
     return Metrics(
-        nmse=normalised_mse(comparable(predicted, problem.target), problem.test_y),
+        nmse=normalised_mse(predicted, problem.test_y),
         accuracy=accuracy,
         error=None if accuracy is None else 1 - accuracy,
         level_coefficient=dict(coefficients),

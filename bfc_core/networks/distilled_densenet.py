@@ -17,7 +17,7 @@ import copy
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bfc_core.networks.truncation import effective_bound, truncated_square, truncated_square_derivative
@@ -80,10 +80,6 @@ class DistilledDenseNet:
                 self._slices[name, level] = slice(start, start + rows * shape.i)
                 start += rows * shape.i
         self.parameter_count = start
-
-    def split(self, x: Float[Tensor, "n c"]) -> tuple[Float[Tensor, " n"] | None, Float[Tensor, "n dim"]]:
-        """x₀ and x of rows (x₀, x), which are one column longer than ``dim``; None and x otherwise."""
-        return (x[:, 0], x[:, 1:]) if x.shape[1] == self.dim + 1 else (None, x)
 
     def with_tied(self, levels: tuple[int, ...]) -> "DistilledDenseNet":
         """The same layout of parameters with K_ℓ standing for W_ℓ at these levels."""
@@ -178,11 +174,51 @@ class DistilledDenseNet:
 
         With G = Σ_n slope · h hᵀ: ∂/∂W_ℓ = 2 α_ℓ W_ℓ G and ∂/∂h_ℓ = 2 α_ℓ slope · M_ℓ h_ℓ.
         """
+        for level, (weighted, wide, narrow) in self._reaches(
+            flat, lifts, alphas, passed, slope, min(trainable)
+        ).items():
+            if level in trainable:
+                self._add_weight_gradients(flat, passed.h[level], level, weighted, wide, narrow, gradient)
+
+    def jacobian(
+        self,
+        flat: Float[Tensor, "e p"],
+        lifts: dict[int, Float[Tensor, "e q k"]],
+        alphas: dict[int, Float[Tensor, " e"]],
+        passed: Pass,
+        trainable: tuple[int, ...],
+    ) -> Float[Tensor, "e n j"]:
+        """∂F/∂K row by row over the trainable levels, all of which are tied; columns as in :meth:`places`."""
+        reaches = self._reaches(flat, lifts, alphas, passed, torch.ones_like(passed.output), min(trainable))
+        return torch.cat(
+            [
+                (reaches[level][1][..., None] * passed.h[level][..., None, :]).flatten(2)
+                for level in trainable
+            ],
+            -1,
+        )
+
+    def places(self, levels: tuple[int, ...]) -> Int[Tensor, " j"]:
+        """Where the entries of K_ℓ stand in a flat row, level by level."""
+        return torch.cat([torch.arange(self.parameter_count)[self._slices["K", level]] for level in levels])
+
+    def _reaches(
+        self,
+        flat: Float[Tensor, "e p"],
+        lifts: dict[int, Float[Tensor, "e q k"]],
+        alphas: dict[int, Float[Tensor, " e"]],
+        passed: Pass,
+        slope: Float[Tensor, "e n"],
+        lowest: int,
+    ) -> dict[int, tuple[Tensor, Tensor, Tensor | None]]:
+        """Per level from the top: 2 α_ℓ slope, what reaches W h, and what reaches S = K h (None: nothing does).
+
+        At a tied level the last two are one and the same.
+        """
         above: dict[int, Tensor] = {}
-        lowest = min(trainable)
+        reaches: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
         for level in reversed(list(passed.h)):
             weighted = ((2 * alphas[level])[:, None] * slope)[..., None]
-            # What reaches W h and what reaches S = K h; at a tied level these are one and the same.
             wide = passed.y[level] * weighted
             narrow: Tensor | None = None
             if level in above and level >= lowest:
@@ -190,17 +226,17 @@ class DistilledDenseNet:
             if level in self.tied:
                 wide = wide if narrow is None else wide + narrow
                 narrow = None
-            if level in trainable:
-                self._add_weight_gradients(flat, passed.h[level], level, weighted, wide, narrow, gradient)
+            reaches[level] = (weighted, wide, narrow)
+            w = self.weights(flat, level)
             for j in self.levels[level].sources:
                 if j < max(LOWEST_LEVEL, lowest):
                     continue
                 columns = self.levels[level].columns(j)
-                w = self.weights(flat, level)
                 back = wide[..., columns] if self._by_form(level) else wide @ w[..., columns]
                 if narrow is not None:
                     back = back + narrow @ self.distilled(flat, level)[..., columns]
                 above[j] = above[j] + back if j in above else back
+        return reaches
 
     def _add_weight_gradients(
         self,

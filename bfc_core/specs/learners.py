@@ -39,9 +39,8 @@ class Recipe(Spec):
     ] = "exact"
     loss: Literal["huber", "squared"] = "huber"
     huber_delta: PositiveFloat = 0.3
-    logistic_scale: Annotated[
-        PositiveFloat,
-        Field(description="v of the objective in classification, about 1/ε: log(1 + exp(−Y v margin))"),
+    margin_slope: Annotated[
+        PositiveFloat, Field(description="v of the classification objective, about 1/ε")
     ] = 10.0
     clip_norm: PositiveFloat = 1.0
     init_scale: PositiveFloat = 1e-2
@@ -65,7 +64,35 @@ class Recipe(Spec):
         PositiveFloat | None,
         Field(description="B′: inner σ is z² up to here and constant from 2B′; null leaves z²"),
     ] = 100.0
+    refinement_steps: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="most Gauss–Newton steps on the tied network after the last stage, which every arm takes "
+            "alike; 0 leaves the result of the first-order steps",
+        ),
+    ] = 200
     precision: Literal["float32", "float64"] = "float32"
+    activation: Annotated[
+        Literal["steps", "plateau"],
+        Field(
+            description="when the next stage begins: after its number of steps, or earlier, once the objective on "
+            "held-out training samples has stopped improving; the last stage always runs to its end"
+        ),
+    ] = "steps"
+    plateau_patience: Annotated[
+        float,
+        Field(gt=0, le=1, allow_inf_nan=False, description="share of a stage's steps without improvement"),
+    ] = 0.1
+    plateau_tolerance: Annotated[
+        float,
+        Field(ge=0, lt=1, allow_inf_nan=False, description="least relative gain that is an improvement"),
+    ] = 0.01
+    validation_fraction: Annotated[
+        float,
+        Field(gt=0, lt=0.9, allow_inf_nan=False, description="share of the samples held out for the plateau"),
+    ] = 0.1
 
 
 class AlgorithmOne(Recipe):

@@ -6,7 +6,7 @@ is the report: that is measured on all test samples, once (:mod:`bfc_core.evalua
 
 | name | level | meaning |
 |---|---|---|
-| nmse | – | on fresh rows |
+| nmse, or accuracy in classification | – | on fresh rows |
 | feature_error, feature_error_scale_free, alignment | yes | of S_ℓ against S*_ℓ on fresh rows |
 | level_coefficient | yes | β_ℓ |
 | feature_improvement | yes | layer × stage matrix: feature error as the stage began minus as it ended |
@@ -20,13 +20,14 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.evaluation import Problem, comparable, scaled_like
+from bfc_core.evaluation import Problem
 from bfc_core.learners.predictor import Predictor
+from bfc_core.metrics.classification import accuracy_of, calibrated
 from bfc_core.metrics.features import alignment, feature_error, feature_error_scale_free, weight_cosine
 from bfc_core.metrics.regression import level_coefficients, normalised_mse
-from bfc_core.specs import Measurement, Recipe
+from bfc_core.specs import Measurement
 from bfc_core.targets.classification import ClassificationTarget
-from bfc_core.training.objective import logistic_value, loss_value
+from bfc_core.training.objective import Objective
 from bfc_core.training.regularizer import Regularizer
 
 MEASURED_ROWS = 1000
@@ -40,10 +41,14 @@ def numbers_of(predictor: Predictor, problem: Problem) -> Numbers:
     """What a predictor knows of the target, on fresh rows; levels that are not finite are left out."""
     x, y = problem.test_x[:MEASURED_ROWS], problem.test_y[:MEASURED_ROWS]
     predicted = predictor(x)
-    numbers: Numbers = {("nmse", None): normalised_mse(comparable(predicted, problem.target), y)}
+    numbers: Numbers = {}
+    if isinstance(problem.target, ClassificationTarget):
+        numbers["accuracy", None] = accuracy_of(predicted, y)
+        predicted = calibrated(predicted, x[:, 0])
+    else:
+        numbers["nmse", None] = normalised_mse(predicted, y)
     if bool(predicted.isfinite().all()):
-        scaled = scaled_like(predicted, problem.target, x)
-        for level, beta in level_coefficients(scaled, problem.target.parts(x)).items():
+        for level, beta in level_coefficients(predicted, problem.target.parts(x)).items():
             numbers["level_coefficient", level] = beta
     true = problem.target.features(x)
     for level, found in predictor.features(x).items():
@@ -57,19 +62,15 @@ def numbers_of(predictor: Predictor, problem: Problem) -> Numbers:
 def objective_numbers(
     predictor: Predictor,
     problem: Problem,
-    recipe: Recipe,
+    objective: Objective,
     regularizer: Regularizer,
     flat: Float[Tensor, "1 p"],
     active: tuple[int, ...],
     distilled: tuple[int, ...],
 ) -> Numbers:
     """The data term on training rows, and Reg by level and λ."""
-    output, y = predictor(problem.x[:MEASURED_ROWS])[None], problem.y[:MEASURED_ROWS][None]
-    if isinstance(problem.target, ClassificationTarget):
-        loss = logistic_value(output, y, recipe.logistic_scale)
-    else:
-        loss = loss_value(output - y, recipe.loss, recipe.huber_delta)
-    numbers: Numbers = {("objective_data", None): float(loss[0])}
+    predicted, y = predictor(problem.x[:MEASURED_ROWS]), problem.y[:MEASURED_ROWS]
+    numbers: Numbers = {("objective_data", None): float(objective.value(predicted[None], y[None])[0])}
     for (level, number), value in regularizer.parts(flat, active, distilled).items():
         numbers[f"objective_lambda_{number}", level] = float(value[0])
     return numbers

@@ -26,6 +26,8 @@ from bfc_core.networks.distilled_densenet import DistilledDenseNet
 class Regularizer:
     """Reg and its gradient for a network, with λ₃, λ₄, λ₅ = prefactors · α_ℓ² and λ₆ given.
 
+    All of it is multiplied by ``weight``, which is v in classification.
+
     Letters: e members, p parameters, i length of h_ℓ.
     """
 
@@ -35,9 +37,12 @@ class Regularizer:
         tie_weights: tuple[float, float, float],
         norm_weight: float,
         alphas: dict[int, Float[Tensor, " e"]],
+        weight: float = 1.0,
     ) -> None:
+        lambda_3, lambda_4, lambda_5 = tie_weights
+        tie_weights = (weight * lambda_3, weight * lambda_4, weight * lambda_5)
         self.network = network
-        self.norm_weight = norm_weight
+        self.norm_weight = weight * norm_weight
         self._tie_weights, self._alphas = tie_weights, alphas
         self._ties = {
             level: alphas[level].square()[:, None, None]

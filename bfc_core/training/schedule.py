@@ -35,6 +35,8 @@ class Stage:
     """The level whose K is distilled from its W as the stage begins."""
     tied: tuple[int, ...] = ()
     """Levels whose K stands for W."""
+    refines: bool = False
+    """Whether the steps are Gauss–Newton's (:mod:`bfc_core.training.refinement`)."""
     resets: tuple[int, ...] = ()
     """Levels that go back to their initial draw as the stage begins."""
 
@@ -49,7 +51,12 @@ class Stage:
 
 
 def stages_of(learner: HierarchicalLearner, hierarchy: Hierarchy) -> tuple[Stage, ...]:
-    """The schedule of a learner on a hierarchy; every learner takes 2 · levels · steps_per_stage steps."""
+    """The schedule of a learner: 2 · levels · steps_per_stage optimiser steps, and refinement at the end of it."""
+    stages = _first_order_stages(learner, hierarchy)
+    return (*stages, _refined(stages[-1], learner)) if learner.refinement_steps else stages
+
+
+def _first_order_stages(learner: HierarchicalLearner, hierarchy: Hierarchy) -> tuple[Stage, ...]:
     levels = hierarchy.levels
     match learner:
         case Joint():
@@ -76,6 +83,23 @@ def stages_of(learner: HierarchicalLearner, hierarchy: Hierarchy) -> tuple[Stage
             )
         case _:
             assert_never(learner)
+
+
+def _refined(last: Stage, learner: HierarchicalLearner) -> Stage:
+    """What the last stage moved, moved once more with every level tied.
+
+    The top level's K feeds nothing, so where W was not tied to it yet it is distilled (again) as it takes over.
+    """
+    return Stage(
+        "refined",
+        active=last.active,
+        distilled=last.active,
+        trainable=last.trainable,
+        steps=learner.refinement_steps,
+        enters=None if last.all_tied else last.active[-1],
+        tied=last.active,
+        refines=True,
+    )
 
 
 def _staged(

@@ -113,3 +113,18 @@ def test_the_parts_of_the_regularizer_add_up() -> None:
     torch.testing.assert_close(
         torch.stack(list(parts.values())).sum(0), regularizer.value(flat, levels, levels)
     )
+
+
+@pytest.mark.parametrize("trainable", [(2, 3, 4), (3, 4), (4,)])
+def test_the_jacobian_of_a_tied_network_agrees_with_autograd(trainable: tuple[int, ...]) -> None:
+    network, flat, lifts, alphas = network_and_members(4, 0.5, members=1)
+    levels = tuple(network.levels)
+    tied = network.with_tied(levels)
+    x = torch.randn(1, 9, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
+
+    def outputs(row: torch.Tensor) -> torch.Tensor:
+        return tied.forward(row[None], lifts, alphas, x, levels).output[0]
+
+    expected = torch.autograd.functional.jacobian(outputs, flat[0])[:, tied.places(trainable)]
+    passed = tied.forward(flat, lifts, alphas, x, levels)
+    torch.testing.assert_close(tied.jacobian(flat, lifts, alphas, passed, trainable)[0], expected)

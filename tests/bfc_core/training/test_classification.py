@@ -1,27 +1,9 @@
-"""The logistic objective: its slope, and that packed, resumed and solo training agree on it."""
+"""The logistic objective at the door: packed equals solo, and labels alone teach the features."""
 
 import pytest
-import torch
 
 from bfc_core.run import execute_pack
 from bfc_core.specs import Outcome, RunSpec
-from bfc_core.training.objective import logistic_slope, logistic_value
-
-
-@pytest.mark.parametrize("scale", [0.5, 5.0, 100.0])
-def test_the_slope_is_the_derivative(scale: float) -> None:
-    generator = torch.Generator().manual_seed(3)
-    margin = torch.randn(3, 40, generator=generator, dtype=torch.float64, requires_grad=True)
-    labels = torch.where(torch.randn(3, 40, generator=generator) > 0, 1.0, -1.0).double()
-    (expected,) = torch.autograd.grad(logistic_value(margin, labels, scale).sum(), margin)
-    torch.testing.assert_close(logistic_slope(margin.detach(), labels, scale), expected)
-
-
-def test_a_large_margin_overflows_nothing() -> None:
-    margin = torch.tensor([[1e4, -1e4]])
-    labels = torch.tensor([[-1.0, -1.0]])
-    assert bool(logistic_value(margin, labels, 50.0).isfinite().all())
-    torch.testing.assert_close(logistic_slope(margin, labels, 50.0), torch.tensor([[0.5, 0.0]]))
 
 
 def run(seed: int, kind: str = "algorithm_1", **recipe: object) -> RunSpec:
@@ -41,8 +23,14 @@ def run(seed: int, kind: str = "algorithm_1", **recipe: object) -> RunSpec:
     )  # fmt: skip
 
 
-def test_packed_equals_solo() -> None:
-    specs = [run(seed, kind) for seed in (1, 2) for kind in ("algorithm_1", "layerwise")]
+@pytest.mark.parametrize(("refinement_steps", "tolerance"), [(0, 1e-9), (20, 1e-6)])
+def test_packed_equals_solo(refinement_steps: int, tolerance: float) -> None:
+    # Gauss–Newton steps solve systems whose condition multiplies the rounding of the sums before them.
+    specs = [
+        run(seed, kind, refinement_steps=refinement_steps)
+        for seed in (1, 2)
+        for kind in ("algorithm_1", "layerwise")
+    ]
     for spec, packed in zip(specs, execute_pack(specs), strict=True):
         (alone,) = execute_pack([spec])
         assert packed.outcome is alone.outcome is Outcome.SUCCEEDED
@@ -50,7 +38,7 @@ def test_packed_equals_solo() -> None:
         assert alone.metrics is not None
         assert packed.metrics.error == alone.metrics.error
         for level, error in alone.metrics.feature_error.items():
-            assert packed.metrics.feature_error[level] == pytest.approx(error, rel=1e-9)
+            assert packed.metrics.feature_error[level] == pytest.approx(error, rel=tolerance)
 
 
 def test_labels_alone_teach_the_lower_feature() -> None:

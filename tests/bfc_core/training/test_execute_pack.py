@@ -196,6 +196,7 @@ def test_a_run_is_measured_at_every_stage_boundary_and_says_what_each_stage_chan
         "level 2 distilled": (80, 240),
         "level 3 wide": (240, 320),
         "level 3 distilled": (320, 640),
+        "refined": (640, 840),
     }
     by_name = {(m.name, m.level, m.stage, m.step): m.value for m in kept}
     assert len(by_name) == len(kept)
