@@ -61,7 +61,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.key_use = KeyUse()
     app.add_middleware(RequestEnvelope, is_open=settings.auth == "loopback")
     install_error_handlers(app)
-    for router in (experiments, complexity, complexity_searches, runs, reproductions, catalogue, api_keys):
+    # complexity first: its chart has a path that the experiments' charts would take for a name of theirs.
+    for router in (complexity, experiments, complexity_searches, runs, reproductions, catalogue, api_keys):
         app.include_router(router, dependencies=[Depends(authorize)])
     app.include_router(health)
     install_documentation(app)

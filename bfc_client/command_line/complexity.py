@@ -33,9 +33,7 @@ def fit_line(fit: ComplexityFit) -> str:
     alphas = "" if fit.alphas is None else f" (α {_alphas(fit.alphas)})"
     if fit.exponent is None:
         return f"{fit.label}{alphas}: no exponent: {fit.said}"
-    theory = ""
-    if fit.theory is not None and fit.theory.exponent is not None:
-        theory = f"; theory for {fit.theory.learners}: at least {number(fit.theory.exponent)}"
+    theory = "" if fit.theory is None else f"; theory of {fit.theory.learners}: {fit.theory.statement}"
     return (
         f"{fit.label}{alphas}: n* ∝ dim^{number(fit.exponent)} ({number(fit.low)} to {number(fit.high)}), "
         f"model: {fit.preferred}, {fit.said}{theory}"

@@ -28,6 +28,7 @@ from bfc_core.specs.kernels import (
 from bfc_core.specs.learners import (
     AlgorithmOne,
     AnyLearner,
+    CorrectionWindow,
     HierarchicalLearner,
     Joint,
     KernelRidge,
@@ -68,6 +69,7 @@ __all__ = [
     "ArcCosineKernel",
     "Budget",
     "ComplexitySpec",
+    "CorrectionWindow",
     "CorrelatedGaussianInputs",
     "ExperimentSpec",
     "Fault",
