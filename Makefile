@@ -21,7 +21,7 @@ SOURCES := bfc_core service worker bfc_client migrations tests examples benchmar
 # One thread a process: the suite and the worker run several processes beside each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo up walk bench test science check static format-check lint types imports docs api-only \
+.PHONY: help install demo up walk bench test fuzz science check static format-check lint types imports docs api-only \
 	fmt openapi clean
 
 help: ## this list
@@ -78,6 +78,12 @@ test: $(INSTALLED) ## the test suite without the full-size science runs (a few m
 
 science: $(INSTALLED) ## the paper's numbers at full size
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -m science
+
+FUZZ_EXAMPLES ?= 200
+
+fuzz: $(INSTALLED) ## a fuzzer reads docs/openapi.json and attacks the API, for longer than make test does
+	@BFC_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) BFC_FUZZ_SEED=$${BFC_FUZZ_SEED:-$$RANDOM} \
+		$(BIN)/python -m pytest $(PYTEST_FLAGS) -s tests/service/fuzz
 
 # TESTED=1 says that `make test` has just passed on this very tree.
 check: static $(if $(TESTED),,test) science api-only ## the whole gate

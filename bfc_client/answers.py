@@ -64,6 +64,8 @@ class ExperimentState(Answer):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     runs: RunCounts
+    reused_runs: int = 0
+    saved_seconds: float = 0.0
     progress: float = 0.0
     links: dict[str, str] = Field(default_factory=dict)
     spec: dict[str, Any] | None = None
@@ -75,6 +77,7 @@ class LearnerCost(Answer):
     label: str
     kind: str
     cells: int
+    reused_cells: int = 0
     estimated_seconds: float
     estimated_memory_bytes: int
 
@@ -86,6 +89,7 @@ class Plan(Answer):
     spec: dict[str, Any]
     cells: int
     reused_cells: int = 0
+    saved_seconds: float = 0.0
     packs: int
     estimated_seconds: float
     estimated_memory_bytes: int
@@ -202,6 +206,87 @@ class Comparison(Answer):
             if names_fit and ratio.level == level and place_fits:
                 return ratio
         return None
+
+
+class CurvePoint(Answer):
+    """One n of a learning curve."""
+
+    n: int
+    error: Summary
+    diverged: int = 0
+
+
+class Curve(Answer):
+    """Error over n of one learner at one dim and alphas."""
+
+    label: str
+    learner: dict[str, Any]
+    dim: int
+    alphas: tuple[float, ...] | None = None
+    points: tuple[CurvePoint, ...] = ()
+    unfinished: int = 0
+
+
+class Crossing(Answer):
+    """n* with its interval; null and ``censored`` where it lies beyond the grid."""
+
+    value: float | None = None
+    censored: str | None = None
+    low: float | None = None
+    high: float | None = None
+    text: str = ""
+
+
+class ComplexityCell(Answer):
+    """n*(eps, delta) of one learner at one dim and alphas."""
+
+    label: str
+    learner: dict[str, Any]
+    dim: int
+    alphas: tuple[float, ...] | None = None
+    first: Crossing
+    last: Crossing
+    is_monotone: bool = True
+    smallest_n: int
+    largest_n: int
+    seeds: int = 0
+
+
+class Theory(Answer):
+    """What is known of a class of learners."""
+
+    learners: str
+    statement: str
+    exponent: float | None = None
+    source: str = ""
+
+
+class ComplexityFit(Answer):
+    """How n* of one learner grows with dim; ``said`` tells why where there is no exponent."""
+
+    label: str
+    learner: dict[str, Any]
+    alphas: tuple[float, ...] | None = None
+    exponent: float | None = None
+    low: float | None = None
+    high: float | None = None
+    preferred: str | None = None
+    sizes: int = 0
+    said: str = ""
+    theory: Theory | None = None
+
+
+class Complexity(Answer):
+    """n*(eps, delta) of every learner and dim, and its growth."""
+
+    experiment_id: str
+    status: ExperimentStatus
+    metric: str = "nmse"
+    eps: float
+    delta: float
+    cells: tuple[ComplexityCell, ...] = ()
+    fits: tuple[ComplexityFit, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class CatalogueEntry(Answer):

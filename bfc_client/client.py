@@ -8,6 +8,7 @@ from typing import Any, Self
 from bfc_client.answers import CatalogueEntry, ExperimentState, Plan
 from bfc_client.discovery import url_of
 from bfc_client.experiment import Experiment
+from bfc_client.reproduction import Reproduction, ReproductionEntry
 from bfc_client.settings import read_settings
 from bfc_client.spec_check import checked_spec
 from bfc_client.transport import Transport, json_of, segment
@@ -68,6 +69,19 @@ class Client:
         """Every target the server knows."""
         return _catalogue(self._transport, "/v1/targets")
 
+    def reproductions(self) -> list[ReproductionEntry]:
+        """Every preset the server knows."""
+        items = self._transport.get_json("/v1/reproductions")["items"]
+        return [ReproductionEntry.model_validate(item) for item in items]
+
+    def reproduce(self, name: str) -> Reproduction:
+        """Start a preset's experiments.
+
+        Raises:
+            NotFound: there is no such preset.
+        """
+        return Reproduction(self._transport, name)
+
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether the server can do its work, and its facts about database, broker and worker.
 
@@ -91,12 +105,14 @@ class Experiments:
         /,
         *,
         idempotency_key: str | None = None,
+        force: bool = False,
         **fields: Any,  # noqa: ANN401 - the fields of ExperimentSpec, checked by it
     ) -> Experiment:
         """Start an experiment: ``create(name=…, target=…, learners=…, n=…, dim=…, seeds=…)`` or a spec.
 
         The spec is checked here first. A lost answer is asked for again under the same
-        Idempotency-Key, so that one call makes one experiment.
+        Idempotency-Key, so that one call makes one experiment. Cells that a finished run answers are
+        reused; with ``force`` they are computed anew.
 
         Raises:
             InvalidSpec: the spec is wrong; nothing was sent.
@@ -105,6 +121,7 @@ class Experiments:
         response = self._transport.send(
             "POST",
             "/v1/experiments",
+            params={"force": "true"} if force else None,
             json=_body(spec, fields),
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
         )
@@ -114,6 +131,8 @@ class Experiments:
         self,
         spec: ExperimentSpec | Mapping[str, Any] | None = None,
         /,
+        *,
+        force: bool = False,
         **fields: Any,  # noqa: ANN401 - the fields of ExperimentSpec, checked by it
     ) -> Plan:
         """What ``create`` would start: runs, packs, seconds, bytes. Nothing is stored.
@@ -123,7 +142,10 @@ class Experiments:
             Unprocessable: the server refuses it.
         """
         response = self._transport.send(
-            "POST", "/v1/experiments", params={"dry_run": "true"}, json=_body(spec, fields)
+            "POST",
+            "/v1/experiments",
+            params={"dry_run": "true"} | ({"force": "true"} if force else {}),
+            json=_body(spec, fields),
         )
         return Plan.model_validate(json_of(response))
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from httpx_sse import EventSource
 
-from bfc_client.answers import Comparison, Event, ExperimentState, ExperimentStatus, Run
+from bfc_client.answers import (
+    Comparison,
+    Complexity,
+    Curve,
+    Event,
+    ExperimentState,
+    ExperimentStatus,
+    Run,
+)
 from bfc_client.chart import Chart
 from bfc_client.errors import ServerUnreachable, WaitTimedOut
 from bfc_client.progress import ProgressDisplay
@@ -118,6 +126,16 @@ class Experiment:
     def comparison(self) -> Comparison:
         """Cells, paired ratios and backward gain over the runs that have finished."""
         return Comparison.model_validate(self._transport.get_json(f"{self._path}/comparison"))
+
+    def curves(self, metric: str = "nmse") -> list[Curve]:
+        """Error over n of every learner, dim and alphas."""
+        answer = self._transport.get_json(f"{self._path}/curves", {"metric": metric})
+        return [Curve.model_validate(curve) for curve in answer["curves"]]
+
+    def complexity(self, eps: float = 0.1, delta: float = 0.2, metric: str = "nmse") -> Complexity:
+        """n*(eps, delta): samples at which a share 1 − delta of the seeds has error ≤ eps, and its growth."""
+        asked: dict[str, str | float] = {"eps": eps, "delta": delta, "metric": metric}
+        return Complexity.model_validate(self._transport.get_json(f"{self._path}/complexity", asked))
 
     def manifest(self) -> dict[str, Any]:
         """Spec, resolved defaults, versions and hashes."""

@@ -19,7 +19,7 @@ from bfc_core.errors import BfcError
 from bfc_core.manifest import manifest_of
 from bfc_core.packing import packs_of
 from bfc_core.run import execute_pack
-from bfc_core.specs import ExperimentSpec, Measurement, Outcome, Report, RunSpec, label_of
+from bfc_core.specs import ExperimentSpec, Measurement, Outcome, Report, RunSpec, faults_of, label_of
 
 
 class TerminalObserver:
@@ -59,14 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(max(1, options.threads))
     try:
         text = sys.stdin.read() if options.spec == "-" else Path(options.spec).read_text(encoding="utf-8")
-        spec = ExperimentSpec.model_validate_json(text)
     except OSError as error:
         sys.stderr.write(f"cannot read {options.spec}: {error.strerror}\n")
         return 2
-    except ValidationError as error:
-        for problem in error.errors(include_url=False):
-            pointer = "/".join(["#", *(str(part) for part in problem["loc"])])
-            sys.stderr.write(f"{pointer}: {problem['msg']}\n")
+    try:
+        document = json.loads(text)
+        spec = ExperimentSpec.model_validate(document)
+    except json.JSONDecodeError as error:
+        sys.stderr.write(f"not JSON: {error}\nthe spec was refused; nothing was run\n")
+        return 2
+    except ValidationError as refusal:
+        for fault in faults_of(refusal, document):
+            sys.stderr.write(f"{fault.pointer}: {fault.detail}\n")
         sys.stderr.write("the spec was refused; nothing was run\n")
         return 2
     runs = spec.runs()

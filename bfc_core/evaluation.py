@@ -8,22 +8,25 @@ from torch import Tensor
 
 from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
+from bfc_core.metrics.classification import accuracy_of, calibrated
 from bfc_core.metrics.features import feature_error, feature_error_scale_free
 from bfc_core.metrics.regression import level_coefficients, normalised_mse
 from bfc_core.seeding import generator_for
 from bfc_core.specs import Metrics, Outcome, Report, RunSpec
+from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
-from bfc_core.targets.hierarchy import HierarchyTarget
+from bfc_core.targets.classification import ClassificationTarget, labels_of
 
 
 @dataclass(frozen=True)
 class Problem:
     """The target of a run with its training samples (noisy) and fresh test samples (clean), float64.
 
-    Letters: n training rows, t test rows.
+    In classification rows are (x₀, x), one column longer than the run's dim, and y is ±1.
+    Letters: n training rows, t test rows, dim the length of a row.
     """
 
-    target: HierarchyTarget
+    target: Target
     x: Float[Tensor, "n dim"]
     y: Float[Tensor, " n"]
     test_x: Float[Tensor, "t dim"]
@@ -35,10 +38,15 @@ def pose(spec: RunSpec) -> Problem:
     target = build_target(spec.target, spec.inputs, spec.dim, spec.seed)
     x = draw_inputs(spec.inputs, spec.n, spec.dim, spec.seed, "inputs")
     test_x = draw_inputs(spec.inputs, spec.budget.test_samples, spec.dim, spec.seed, "test")
+    if isinstance(target, ClassificationTarget):
+        x = target.rows(x, spec.seed, "offset")
+        test_x = target.rows(test_x, spec.seed, "test offset")
     y, test_y = target(x), target(test_x)
     if spec.target.label_noise > 0:
         noise = torch.randn(spec.n, generator=generator_for(spec.seed, "noise"), dtype=torch.float64)
         y = y + spec.target.label_noise * test_y.std() * noise
+    if isinstance(target, ClassificationTarget):
+        y, test_y = labels_of(y), labels_of(test_y)
     return Problem(target, x, y, test_x, test_y)
 
 
@@ -75,11 +83,18 @@ def measure(predictor: Predictor, problem: Problem) -> Metrics:
     found = {
         level: feature
         for level, feature in predictor.features(problem.test_x).items()
-        if bool(feature.isfinite().all())
+        if level in true and bool(feature.isfinite().all())
     }
-    coefficients = level_coefficients(predicted, problem.target.parts(problem.test_x))
+    accuracy = None
+    scaled = predicted
+    if isinstance(problem.target, ClassificationTarget):
+        accuracy = accuracy_of(predicted, problem.test_y)
+        scaled, predicted = calibrated(predicted, problem.test_x[:, 0]), labels_of(predicted)
+    coefficients = level_coefficients(scaled, problem.target.parts(problem.test_x))
     return Metrics(
         nmse=normalised_mse(predicted, problem.test_y),
+        accuracy=accuracy,
+        error=None if accuracy is None else 1 - accuracy,
         level_coefficient=dict(coefficients),
         variance_explained={level: 1 - (1 - beta) ** 2 for level, beta in coefficients.items()},
         feature_error={level: feature_error(feature, true[level]) for level, feature in found.items()},

@@ -18,6 +18,7 @@ from bfc_core.kernel_cost import (
     shared_memory_bytes,
 )
 from bfc_core.specs import (
+    LOWEST_LEVEL,
     AnyLearner,
     KernelRidge,
     Recipe,
@@ -28,7 +29,10 @@ from bfc_core.specs import (
 from bfc_core.specs.learners import Joint
 
 MAX_MEMBERS = 16
-"""Members of one batched program; beyond it the arrays leave the cache and nothing is gained."""
+"""Members of one batched program: the cost of starting an operation is shared well enough by then."""
+
+CACHE_BYTES = 8 * 2**20
+"""What the arrays of one step may fill together; a pack past it trains slower than its halves (docs/records)."""
 
 SHORT_PACK_SECONDS = 8.0
 """Kernel runs are grouped up to this estimate."""
@@ -42,15 +46,18 @@ class Estimate:
     memory_bytes: int
 
 
-def packs_of(runs: Iterable[RunSpec], max_members: int = MAX_MEMBERS) -> list[list[RunSpec]]:
-    """Group runs into packs; every run appears once, in a stable order."""
+def packs_of(runs: Iterable[RunSpec], max_members: int | None = None) -> list[list[RunSpec]]:
+    """Group runs into packs; every run appears once, in a stable order.
+
+    Without ``max_members`` a pack has as many as train fastest for their shape.
+    """
     groups: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
     for run in runs:
         groups[_shape_key(run)].append(run)
     packs: list[list[RunSpec]] = []
     for group in groups.values():
         if isinstance(group[0].learner, Recipe):
-            packs.extend(_staged_packs(group, max_members))
+            packs.extend(_staged_packs(group, max_members or _fastest_members(group[0], group[0].learner)))
         else:
             packs.extend(_short_packs(group))
     return packs
@@ -106,7 +113,7 @@ def _shape_key(run: RunSpec) -> Hashable:
             hierarchy.level_one_mean,
         )
         together = isinstance(learner, Joint)
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget)
+        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs)
     if isinstance(learner, KernelRidge):
         # Nested samples have nested grams: runs of every n keep company.
         return ("single", learner.kind, run.dim)
@@ -132,6 +139,24 @@ def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]
             packs.append([])
         packs[-1].extend(members)
     return packs
+
+
+def _fastest_members(run: RunSpec, learner: Recipe) -> int:
+    """Members whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS."""
+    hierarchy = hierarchy_of(run.target)
+    lifted = {level: k * (k + 1) // 2 for level, k in hierarchy.widths.items()}
+    read = {
+        level: sum(run.dim if source < LOWEST_LEVEL else lifted[source] for source in sources)
+        for level, sources in hierarchy.connections.items()
+    }
+    feeding = {source for sources in hierarchy.connections.values() for source in sources} & set(lifted)
+    # A batch of h and W h of every level, of R S and its gradient where a level feeds another; then W and K with
+    # their gradient and the optimiser's two moments.
+    columns = sum(read[level] + min(read[level], learner.width) for level in read)
+    columns += sum(2 * lifted[level] for level in feeding)
+    parameters = sum(read[level] * (learner.width + k) for level, k in hierarchy.widths.items())
+    size = 4 if learner.precision == "float32" else 8
+    return max(1, min(MAX_MEMBERS, CACHE_BYTES // (size * (learner.batch_size * columns + 4 * parameters))))
 
 
 def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:

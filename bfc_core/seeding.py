@@ -9,7 +9,21 @@ from typing import Literal
 
 import torch
 
-Purpose = Literal["target", "normalisation", "inputs", "noise", "init", "batches", "test", "validation"]
+Purpose = Literal[
+    "target",
+    "normalisation",
+    "law",
+    "inputs",
+    "noise",
+    "offset",
+    "test offset",
+    "misspecification",
+    "twin",
+    "init",
+    "batches",
+    "test",
+    "validation",
+]
 
 
 def generator_for(seed: int, purpose: Purpose, block: int = 0) -> torch.Generator:

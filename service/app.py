@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from service.catalogue.endpoints import router as catalogue
+from service.complexity.endpoints import router as complexity
 from service.config import Settings
 from service.database import open_database
 from service.documentation import install_documentation
@@ -17,6 +18,7 @@ from service.health import router as health
 from service.jobs import Publisher
 from service.middleware import RequestEnvelope
 from service.parent_watch import watch_parent
+from service.reproductions.endpoints import router as reproductions
 from service.runs.endpoints import router as runs
 from service.runs.reconciler import Reconciler
 from service.schema import install_schema
@@ -52,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings, app.state.database, app.state.publisher = settings, database, publisher
     app.add_middleware(RequestEnvelope)
     install_error_handlers(app)
-    for router in (experiments, runs, catalogue, health):
+    for router in (experiments, complexity, runs, reproductions, catalogue, health):
         app.include_router(router)
     install_documentation(app)
     install_schema(app)

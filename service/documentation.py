@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 router = APIRouter(include_in_schema=False)
@@ -25,6 +25,12 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
+
+
+@router.get("/", response_class=RedirectResponse)
+def get_root() -> str:
+    """Lead whoever opens the bare address in a browser to the page."""
+    return "/docs"
 
 
 @router.get("/docs", response_class=HTMLResponse)

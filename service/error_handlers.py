@@ -14,10 +14,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from bfc_core.specs import Fault, faults_from
 from service.errors import FieldProblem, ServiceError
 
 logger = logging.getLogger("service")
 MEDIA_TYPE = "application/problem+json"
+
+MOST_FAULTS = 50
+"""Named in one answer."""
 
 
 class ProblemField(BaseModel):
@@ -88,30 +92,6 @@ def defect_response(scope: dict[str, Any]) -> JSONResponse:
     )
 
 
-def pointer_of(location: tuple[str | int, ...], body: object) -> str:
-    """Turn a pydantic location into a JSON pointer into the posted body.
-
-    pydantic inserts the tag of a union ("algorithm_1") and names of validators that stand nowhere in the JSON;
-    a step is kept where the body has it, or where it is the last one (a missing field).
-    """
-    if not location or location[0] != "body":
-        return "#/" + "/".join(str(part) for part in location)
-    parts: list[str] = []
-    place: object = body
-    steps = location[1:]
-    for position, step in enumerate(steps):
-        is_last = position == len(steps) - 1
-        in_list = isinstance(place, list) and isinstance(step, int) and step < len(place)
-        if in_list or (isinstance(place, dict) and step in place):
-            place = place[step]  # type: ignore[index]
-        elif isinstance(place, dict) and is_last and place.get("kind") != step:
-            place = None
-        else:
-            continue
-        parts.append(str(step).replace("~", "~0").replace("/", "~1"))
-    return "#/" + "/".join(parts) if parts else "#"
-
-
 async def _service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     return problem_response(
@@ -137,14 +117,11 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
         return problem_response(
             dict(request.scope), 404, "not_found", "Not Found", "there is nothing at this address"
         )
-    found = [problem for problem in found if not _is_echo(problem, found)]
-    errors = tuple(
-        FieldProblem(pointer_of(tuple(problem["loc"]), error.body), problem["type"], problem["msg"])
-        for problem in found[:50]
-    )
-    detail = f"{errors[0].pointer}: {errors[0].detail}"
-    if len(found) > 1:
-        detail += f" (and {len(found) - 1} more)"
+    faults = _faults(found, error.body)
+    detail = f"{faults[0].pointer}: {faults[0].detail}"
+    if len(faults) > 1:
+        detail += f" (and {len(faults) - 1} more)"
+    errors = tuple(FieldProblem(fault.pointer, fault.code, fault.detail) for fault in faults[:MOST_FAULTS])
     return problem_response(
         dict(request.scope), 422, "validation_failed", "The request does not fit its schema", detail, errors
     )
@@ -176,12 +153,11 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _is_echo(problem: dict[str, Any], found: Sequence[dict[str, Any]]) -> bool:
-    """Whether pydantic calls an array too short only because one of its items was refused."""
-    location = problem["loc"]
-    return problem["type"] == "too_short" and any(
-        len(other["loc"]) > len(location) and other["loc"][: len(location)] == location for other in found
-    )
+def _faults(found: Sequence[dict[str, Any]], body: object) -> list[Fault]:
+    """Faults of the body by their place in it; those of a parameter as ``#/query/limit``."""
+    of_body = [problem | {"loc": problem["loc"][1:]} for problem in found if problem["loc"][0] == "body"]
+    elsewhere = [problem for problem in found if problem["loc"][0] != "body"]
+    return faults_from(elsewhere, {place: {} for place in ("query", "header")}) + faults_from(of_body, body)
 
 
 def _methods_at(request: Request) -> list[str]:

@@ -62,6 +62,24 @@ class KindNotFoundError(ServiceError):
         super().__init__(f"there is no {noun} of kind {kind!r}; there are {', '.join(known)}")
 
 
+class ReproductionNotFoundError(ServiceError):
+    """There is no preset of this name."""
+
+    status_code, code, title = 404, "reproduction_not_found", "Reproduction not found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"there is no reproduction {name!r}; there are {', '.join(known)}")
+
+
+class ReproductionNotStartedError(ServiceError):
+    """Nothing of a preset was ever submitted here."""
+
+    status_code, code, title = 409, "reproduction_not_started", "Reproduction not started"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was not started here yet; POST /v1/reproductions/{name} starts it")
+
+
 class ChartNotFoundError(ServiceError):
     """An experiment has no chart of this name."""
 

@@ -1,11 +1,13 @@
 """What surrounds every request: an id, a limit on the body, security headers and one log line."""
 
+import asyncio
 import json
 import logging
 import time
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.error_handlers import defect_response, problem_response
@@ -14,6 +16,8 @@ logger = logging.getLogger("service.access")
 
 MAX_BODY_BYTES = 2**20
 MAX_NESTING = 64
+BODY_SECONDS = 30.0
+"""How long a body may take to arrive; who sends slower holds a connection for no reason."""
 BACKSLASH, QUOTE = ord("\\"), ord('"')
 
 HEADERS = {
@@ -48,21 +52,9 @@ class RequestEnvelope:
                     headers.setdefault(name, value)
             await send(message)
 
-        body = await _bounded_body(receive)
-        if body is None:
-            detail = f"a body may have {MAX_BODY_BYTES} bytes"
-            response = problem_response(dict(scope), 413, "body_too_large", "Body too large", detail)
-            await response(scope, receive, answer)
-        elif _nests_too_deeply(body):
-            detail = f"the body nests deeper than {MAX_NESTING} levels"
-            response = problem_response(dict(scope), 400, "json_too_deep", "Malformed JSON", detail)
-            await response(scope, receive, answer)
-        elif body and not _is_json(scope):
-            detail = "a body must be JSON: send it with Content-Type: application/json"
-            response = problem_response(
-                dict(scope), 415, "media_type_unsupported", "Unsupported Media Type", detail
-            )
-            await response(scope, receive, answer)
+        body, refusal = await _checked_body(scope, receive)
+        if refusal is not None:
+            await refusal(scope, receive, answer)
         else:
             try:
                 await self.app(scope, _replay(body, receive), answer)
@@ -81,19 +73,41 @@ class RequestEnvelope:
         logger.info("request.answered %s", json.dumps(fields))
 
 
+async def _checked_body(scope: Scope, receive: Receive) -> tuple[bytes, Response | None]:
+    """Read the body; what cannot be taken, and the answer to it, where there is a reason to refuse it."""
+
+    def refused(status: int, code: str, title: str, detail: str) -> tuple[bytes, Response]:
+        return b"", problem_response(dict(scope), status, code, title, detail)
+
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _bounded_body(receive)
+    except TimeoutError:
+        detail = f"the body did not arrive within {BODY_SECONDS:g} seconds"
+        return refused(408, "body_too_slow", "Request Timeout", detail)
+    if body is None:
+        return refused(413, "body_too_large", "Body too large", f"a body may have {MAX_BODY_BYTES} bytes")
+    if _nests_too_deeply(body):
+        detail = f"the body nests deeper than {MAX_NESTING} levels"
+        return refused(400, "json_too_deep", "Malformed JSON", detail)
+    if body and not _is_json(scope):
+        detail = "a body must be JSON: send it with Content-Type: application/json"
+        return refused(415, "media_type_unsupported", "Unsupported Media Type", detail)
+    return body, None
+
+
 async def _bounded_body(receive: Receive) -> bytes | None:
     """Read the whole body, chunked or not; None where it is too long."""
-    body: bytes = b""
+    body = bytearray()  # a body of a million one-byte chunks must not be copied a million times
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return body
-        piece: bytes = message.get("body", b"")
-        body += piece
+            return bytes(body)
+        body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
             return None
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 def _is_json(scope: Scope) -> bool:

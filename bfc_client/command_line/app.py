@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from bfc_client.answers import ExperimentState
 from bfc_client.client import connect
 from bfc_client.command_line import demo as demonstration
+from bfc_client.command_line.complexity import complexity_table, fit_line
 from bfc_client.command_line.doctor import examine, print_findings
 from bfc_client.command_line.export import ExportFormat, exported, format_of, write_export
 from bfc_client.command_line.named import experiment_named
@@ -39,7 +40,9 @@ from bfc_client.command_line.tables import (
     gain_line,
     number,
     plan_table,
+    reused_in_words,
     runs_table,
+    verdict_lines,
 )
 from bfc_client.discovery import url_of_stack
 from bfc_client.errors import BfcClientError
@@ -138,13 +141,14 @@ def submit(
     spec: Annotated[Path, typer.Option("--spec", "-f", help="YAML or JSON; - is standard input")],
     watch_it: Annotated[bool, typer.Option("--watch", help="follow it to its end")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cost, start nothing")] = False,
+    force: Annotated[bool, typer.Option("--force", help="compute anew what a finished run answers")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start an experiment from a spec file."""
     checked = read_spec(spec)
     with connect() as client:
         if dry_run:
-            plan = client.experiments.plan(checked)
+            plan = client.experiments.plan(checked, force=force)
             if as_json:
                 json_to_stdout(plan)
                 return
@@ -153,10 +157,19 @@ def submit(
                 f"{plan.cells} runs in {plan.packs} packs, about {number(plan.estimated_seconds)} s on one core, "
                 f"at most {bytes_in_words(plan.estimated_memory_bytes)} at once"
             )
+            if plan.reused_cells:
+                to_stderr(
+                    f"note: {reused_in_words(plan.reused_cells, plan.saved_seconds)}; --force computes them anew"
+                )
             for warning in plan.warnings:
                 to_stderr(f"note: {warning}")
             return
-        experiment = client.experiments.create(checked)
+        experiment = client.experiments.create(checked, force=force)
+        state = experiment.state
+        if state.reused_runs:
+            to_stderr(
+                f"note: {reused_in_words(state.reused_runs, state.saved_seconds)}; --force computes them anew"
+            )
         if watch_it:
             to_stderr(f"experiment {experiment.id}")
             _follow(experiment, as_json=as_json)
@@ -214,6 +227,59 @@ def show(*, name: ExperimentName, as_json: AsJson = False) -> None:
         to_stdout(gain_line(gain))
     for warning in comparison.warnings:
         to_stderr(f"note: {warning}")
+    if len({run.n for run in runs}) > 1:
+        to_stderr(f"several n: `bfc complexity {experiment.id[:8]}` says how many samples each learner needs")
+
+
+@app.command()
+def complexity(
+    *,
+    name: ExperimentName,
+    eps: Annotated[float, typer.Option(help="error to be reached")] = 0.1,
+    delta: Annotated[float, typer.Option(help="share of the seeds that may miss it")] = 0.2,
+    metric: Annotated[str, typer.Option(help="nmse, or error in classification")] = "nmse",
+    as_json: AsJson = False,
+) -> None:
+    """Show how many samples each learner needs, and how that grows with dim."""
+    with connect() as client:
+        found = experiment_named(client, name).complexity(eps, delta, metric)
+    if as_json:
+        json_to_stdout(found)
+        return
+    table_to_stdout(complexity_table(found))
+    for fit in found.fits:
+        to_stdout(fit_line(fit))
+    for warning in found.warnings:
+        to_stderr(f"note: {warning}")
+
+
+@app.command()
+def reproduce(
+    *,
+    name: Annotated[
+        str | None, typer.Argument(metavar="PRESET", help="[default: list them]", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a preset on the server and print expected beside measured; without a name, list the presets."""
+    with connect() as client:
+        if name is None:
+            entries = client.reproductions()
+            if as_json:
+                json_to_stdout([entry.model_dump(mode="json") for entry in entries])
+            for entry in [] if as_json else entries:
+                to_stdout(f"{entry.name}: {entry.shows}")
+            return
+        started = client.reproduce(name)
+        started.wait(on_start=lambda role, one: to_stderr(f"{role}: experiment {one.id}"))
+        verdict = started.verdict()
+    if as_json:
+        json_to_stdout(verdict)
+    else:
+        to_stdout(f"{verdict.name}: {verdict.shows}")
+        for line in verdict_lines(verdict):
+            to_stdout(line)
+    raise typer.Exit(ExitCode.OK if verdict.verdict == "passed" else ExitCode.RUN_FAILED)
 
 
 @app.command()

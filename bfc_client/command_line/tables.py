@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bfc_client.answers import BackwardGain, Cell, Comparison, ExperimentState, Plan, Ratio, Run, Summary
+from bfc_client.reproduction import Verdict
 
 _STYLES = {
     "succeeded": "green",
@@ -22,7 +23,7 @@ NOTHING = "–"
 
 def experiments_table(states: Iterable[ExperimentState]) -> Table:
     """One line an experiment."""
-    table = _table("id", "name", "status", "created (UTC)")
+    table = new_table("id", "name", "status", "created (UTC)")
     table.add_column("runs", justify="right")
     table.add_column("progress", justify="right")
     for state in states:
@@ -39,7 +40,7 @@ def experiments_table(states: Iterable[ExperimentState]) -> Table:
 
 def runs_table(runs: Iterable[Run]) -> Table:
     """One line a run."""
-    table = _table("run", "learner")
+    table = new_table("run", "learner")
     for name in ("n", "dim", "seed"):
         table.add_column(name, justify="right")
     table.add_column("status")
@@ -61,9 +62,14 @@ def runs_table(runs: Iterable[Run]) -> Table:
     return table
 
 
+def reused_in_words(runs: int, seconds: float) -> str:
+    """What finished runs of earlier experiments save."""
+    return f"{runs} cells are answered by finished runs, which took {number(seconds)} s"
+
+
 def plan_table(plan: Plan) -> Table:
     """One line a learner: what it would cost."""
-    table = _table("learner")
+    table = new_table("learner")
     for name in ("runs", "seconds", "memory"):
         table.add_column(name, justify="right")
     for learner in plan.learners:
@@ -80,7 +86,7 @@ def comparison_table(comparison: Comparison, against: str) -> Table:
     """Medians over the seeds, one line a cell; ratios are paired by seed, against one learner."""
     levels = sorted({level for cell in comparison.cells for level in cell.feature_error})
     several_places = len({(cell.n, cell.dim, cell.alphas) for cell in comparison.cells}) > 1
-    table = _table("learner")
+    table = new_table("learner")
     if several_places:
         for name in ("n", "dim", "alphas"):
             table.add_column(name, justify="right")
@@ -117,6 +123,14 @@ def gain_line(gain: BackwardGain) -> str:
     )
 
 
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """One line an expectation: whether it holds, what was found, what was expected."""
+    return [
+        f"{'✓' if each.holds else '✗'} {each.sentence}: {number(each.found)} (expected {each.expected})"
+        for each in verdict.findings
+    ]
+
+
 def number(value: float | None) -> str:
     """Three significant digits; a dash where there is no number."""
     return NOTHING if value is None else f"{value:.3g}"
@@ -132,7 +146,8 @@ def bytes_in_words(count: int) -> str:
     return f"{size:.1f} GiB"
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table in the style of all of them."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name, no_wrap=name in {"id", "run", "status", "learner"})

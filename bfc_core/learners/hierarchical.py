@@ -296,7 +296,7 @@ class HierarchicalPack:
                     value=feature_error(found, true[level]),
                 )
                 for level, found in predictor.features(x).items()
-                if bool(found.isfinite().all())
+                if level in true and bool(found.isfinite().all())
             ]
             for sharer in self._sharers(run, depth + 1):
                 self.observer.measured(sharer, numbers)

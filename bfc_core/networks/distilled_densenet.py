@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.networks.truncation import truncated_square, truncated_square_derivative
+from bfc_core.networks.truncation import effective_bound, truncated_square, truncated_square_derivative
 from bfc_core.specs import LOWEST_LEVEL, Hierarchy
 
 FORM_ADVANTAGE = 2
@@ -46,12 +46,12 @@ class LevelShape:
 
 @dataclass
 class Pass:
-    """What the forward pass leaves for the backward pass, by level."""
+    """What the forward pass leaves for the backward pass, by level; ``bound`` is that of σ̃ on ``pre``."""
 
     h: dict[int, Tensor] = field(default_factory=dict)
     y: dict[int, Tensor] = field(default_factory=dict)
     pre: dict[int, Tensor] = field(default_factory=dict)
-    lifted: dict[int, Tensor] = field(default_factory=dict)
+    bound: dict[int, float | None] = field(default_factory=dict)
     output: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
@@ -113,8 +113,7 @@ class DistilledDenseNet:
         square = x.square() - self.hierarchy.level_one_mean
         for level in active:
             shape = self.levels[level]
-            blocks = [self._source(passed, j, x, square) for j in shape.sources]
-            h = blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
+            h = self._reads(shape, passed, x, square)
             w = self.weights(flat, level)
             if self._by_form(shape):
                 y = h @ (w.mT @ w)
@@ -125,9 +124,7 @@ class DistilledDenseNet:
             passed.output = torch.addcmul(passed.output, value, alphas[level][:, None])
             passed.h[level], passed.y[level] = h, y
             if any(level in self.levels[above].sources for above in active if above > level):
-                pre = (h @ self.distilled(flat, level).mT) @ lifts[level].mT
-                passed.pre[level] = pre
-                passed.lifted[level] = truncated_square(pre, self.truncation)
+                self._lift(passed, level, h @ self.distilled(flat, level).mT, lifts[level])
         return passed
 
     def features(
@@ -142,9 +139,9 @@ class DistilledDenseNet:
         square = x.square() - self.hierarchy.level_one_mean
         features: dict[int, Tensor] = {}
         for level in levels:
-            blocks = [self._source(passed, j, x, square) for j in self.levels[level].sources]
-            features[level] = torch.cat(blocks, -1) @ self.distilled(flat, level).mT
-            passed.lifted[level] = truncated_square(features[level] @ lifts[level].mT, self.truncation)
+            h = self._reads(self.levels[level], passed, x, square)
+            features[level] = h @ self.distilled(flat, level).mT
+            self._lift(passed, level, features[level], lifts[level])
         return features
 
     # ---- gradients -------------------------------------------------------------------------------
@@ -166,30 +163,25 @@ class DistilledDenseNet:
         above: dict[int, Tensor] = {}
         lowest = min(trainable)
         for level in reversed(list(passed.h)):
-            shape, h, y = self.levels[level], passed.h[level], passed.y[level]
-            w = self.weights(flat, level)
-            weighted = (2 * alphas[level])[:, None] * slope
+            shape, h = self.levels[level], passed.h[level]
+            w, by_form = self.weights(flat, level), self._by_form(shape)
+            weighted = ((2 * alphas[level])[:, None] * slope)[..., None]
+            y = passed.y[level] * weighted
             if level in trainable:
                 grad_w = self.weights(gradient, level)
-                if self._by_form(shape):
-                    grad_w += w @ (h.mT @ (h * weighted[..., None]))
-                else:
-                    grad_w += (y * weighted[..., None]).mT @ h
+                grad_w += w @ (h.mT @ (h * weighted)) if by_form else y.mT @ h
             grad_s = None
             if level in above and level >= lowest:
-                grad_s = (above[level] * truncated_square_derivative(passed.pre[level], self.truncation)) @ (
-                    lifts[level]
-                )
+                grad_s = self._through_lift(passed, level, above.pop(level), lifts[level])
                 if level in trainable:
                     self.distilled(gradient, level).add_(grad_s.mT @ h)
             for j in shape.sources:
                 if j < max(LOWEST_LEVEL, lowest):
                     continue
                 columns = shape.columns(j)
-                back = y[..., columns] if self._by_form(shape) else y @ w[..., columns]
-                back = back * weighted[..., None]
+                back = y[..., columns] if by_form else y @ w[..., columns]
                 if grad_s is not None:
-                    back = back + grad_s @ self.distilled(flat, level)[..., columns]
+                    back.baddbmm_(grad_s, self.distilled(flat, level)[..., columns])
                 above[j] = above[j] + back if j in above else back
 
     # ---- parts -----------------------------------------------------------------------------------
@@ -197,7 +189,27 @@ class DistilledDenseNet:
     def _by_form(self, shape: LevelShape) -> bool:
         return shape.i <= FORM_ADVANTAGE * self.width
 
-    def _source(self, passed: Pass, j: int, x: Tensor, square: Tensor) -> Tensor:
-        if j >= LOWEST_LEVEL:
-            return passed.lifted[j]
-        return square if j == 1 else x
+    def _reads(self, shape: LevelShape, passed: Pass, x: Tensor, square: Tensor) -> Tensor:
+        """h of a level. Lifted features are squared straight into their columns: h is the largest array."""
+        if shape.sources in {(0,), (1,)}:
+            return square if shape.sources == (1,) else x
+        h = x.new_empty(*x.shape[:-1], shape.i)
+        for j in shape.sources:
+            columns = h[..., shape.columns(j)]
+            if j < LOWEST_LEVEL:
+                columns.copy_(square if j == 1 else x)
+            elif passed.bound[j] is None and not passed.pre[j].requires_grad:
+                torch.mul(passed.pre[j], passed.pre[j], out=columns)
+            else:
+                columns.copy_(truncated_square(passed.pre[j], passed.bound[j]))
+        return h
+
+    def _lift(self, passed: Pass, level: int, feature: Tensor, lift: Tensor) -> None:
+        passed.pre[level] = feature @ lift.mT
+        passed.bound[level] = effective_bound(passed.pre[level], self.truncation)
+
+    def _through_lift(self, passed: Pass, level: int, above: Tensor, lift: Tensor) -> Tensor:
+        """∂/∂S_ℓ from ``above`` = ∂/∂σ̃(R_ℓ S_ℓ), whose memory is used up."""
+        if passed.bound[level] is None:
+            return above.mul_(passed.pre[level]) @ (2 * lift)
+        return (above * truncated_square_derivative(passed.pre[level], passed.bound[level])) @ lift

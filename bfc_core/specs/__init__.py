@@ -3,7 +3,15 @@
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
-from bfc_core.specs.inputs import GaussianInputs, InputSpec
+from bfc_core.specs.faults import Fault, faults_from, faults_of
+from bfc_core.specs.inputs import (
+    AnyInputs,
+    CorrelatedGaussianInputs,
+    GaussianInputs,
+    GaussianMixtureInputs,
+    InputSpec,
+    least_dim_of_inputs,
+)
 from bfc_core.specs.kernels import (
     AnyKernel,
     ArcCosineKernel,
@@ -37,6 +45,8 @@ from bfc_core.specs.targets import (
     AnyTarget,
     HierarchicalQuadratic,
     Hierarchy,
+    KernelHardInstance,
+    LabelledTarget,
     TargetSpec,
     WorkedExample1,
     WorkedExample2,
@@ -50,20 +60,26 @@ __all__ = [
     "MAX_CELLS",
     "SPEC_VERSION",
     "AlgorithmOne",
+    "AnyInputs",
     "AnyKernel",
     "AnyLearner",
     "AnyTarget",
     "ArcCosineKernel",
     "Budget",
+    "CorrelatedGaussianInputs",
     "ExperimentSpec",
+    "Fault",
     "GaussianInputs",
+    "GaussianMixtureInputs",
     "HierarchicalLearner",
     "HierarchicalQuadratic",
     "Hierarchy",
     "InputSpec",
     "Joint",
+    "KernelHardInstance",
     "KernelRidge",
     "KernelSpec",
+    "LabelledTarget",
     "LaplaceKernel",
     "Layerwise",
     "LearnerSpec",
@@ -88,7 +104,10 @@ __all__ = [
     "WorkedExample2",
     "control_of",
     "default_connections",
+    "faults_from",
+    "faults_of",
     "hierarchy_of",
     "label_of",
     "least_dim",
+    "least_dim_of_inputs",
 ]

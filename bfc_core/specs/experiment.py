@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from bfc_core.specs.base import SPEC_VERSION, Dim, Samples, Seed, Spec
 from bfc_core.specs.budget import Budget
-from bfc_core.specs.inputs import GaussianInputs, InputSpec
+from bfc_core.specs.inputs import GaussianInputs, InputSpec, least_dim_of_inputs
 from bfc_core.specs.learners import (
     AnyLearner,
     Layerwise,
@@ -15,9 +15,19 @@ from bfc_core.specs.learners import (
     Recipe,
 )
 from bfc_core.specs.run import RunSpec
-from bfc_core.specs.targets import Alpha, HierarchicalQuadratic, TargetSpec, check_alphas, least_dim
+from bfc_core.specs.targets import (
+    Alpha,
+    HierarchicalQuadratic,
+    KernelHardInstance,
+    TargetSpec,
+    check_alphas,
+    least_dim,
+)
 
 MAX_CELLS = 100_000
+
+WEIGHTED = (HierarchicalQuadratic, KernelHardInstance)
+"""Targets with one α a level, which the axis ``alphas`` may replace."""
 
 
 def _one_is_a_list(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -55,20 +65,20 @@ class ExperimentSpec(Spec):
     learners: Annotated[tuple[LearnerSpec, ...], Field(min_length=1, max_length=50)]
     n: Annotated[
         tuple[Samples, ...],
-        BeforeValidator(_one_is_a_list),
         Field(min_length=1, max_length=200),
+        BeforeValidator(_one_is_a_list),
         AfterValidator(_all_different),
     ]
     dim: Annotated[
         tuple[Dim, ...],
-        BeforeValidator(_one_is_a_list),
         Field(min_length=1, max_length=100),
+        BeforeValidator(_one_is_a_list),
         AfterValidator(_all_different),
     ]
     seeds: Annotated[
         tuple[Seed, ...],
-        BeforeValidator(_count_is_a_range),
         Field(min_length=1, max_length=1000),
+        BeforeValidator(_count_is_a_range),
         AfterValidator(_all_different),
     ] = (0, 1, 2)
     alphas: Annotated[
@@ -83,11 +93,15 @@ class ExperimentSpec(Spec):
         smallest = least_dim(self.target)
         if min(self.dim) < smallest:
             raise ValueError(f"dim {min(self.dim)} is too small: this target needs dim ≥ {smallest}")
+        if min(self.dim) < least_dim_of_inputs(self.inputs):
+            raise ValueError(f"dim {min(self.dim)} is too small: these inputs need dim ≥ 2")
         if self.alphas is not None:
-            if not isinstance(self.target, HierarchicalQuadratic):
-                raise ValueError("the alphas axis belongs to the target hierarchical_quadratic")
-            if any(len(alphas) != len(self.target.widths) for alphas in self.alphas):
-                raise ValueError(f"every alphas entry needs {len(self.target.widths)} values, one a level")
+            if not isinstance(self.target, WEIGHTED):
+                raise ValueError(
+                    "the alphas axis belongs to the targets hierarchical_quadratic and kernel_hard_instance"
+                )
+            if any(len(alphas) != len(self.target.alphas) for alphas in self.alphas):
+                raise ValueError(f"every alphas entry needs {len(self.target.alphas)} values, one a level")
         if len(set(self.learners)) != len(self.learners):
             raise ValueError("learners must not name the same learner twice")
         cells = self.cell_count()
@@ -132,7 +146,7 @@ class ExperimentSpec(Spec):
         ]
 
     def _targets(self) -> tuple[TargetSpec, ...]:
-        if self.alphas is None or not isinstance(self.target, HierarchicalQuadratic):
+        if self.alphas is None or not isinstance(self.target, WEIGHTED):
             return (self.target,)
         return tuple(self.target.model_copy(update={"alphas": alphas}) for alphas in self.alphas)
 

@@ -29,7 +29,12 @@ Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 class Metrics(Spec):
     """Everything measured on fresh samples. Level keys are the target's levels ("2", "3", …)."""
 
-    nmse: Number = Field(description="E(f̂ − f)² / Var f on fresh points; values above 1 are legal")
+    nmse: Number = Field(
+        description="E(f̂ − f)² / Var f on fresh points; values above 1 are legal. In classification f is the "
+        "label ±1 and f̂ its prediction"
+    )
+    accuracy: Number = Field(default=None, description="share of fresh labels predicted; classification only")
+    error: Number = Field(default=None, description="1 − accuracy")
     level_coefficient: dict[int, Number] = Field(
         default_factory=dict,
         description="β_ℓ: the predictor's coefficient on the part of level ℓ that lower levels do not explain",

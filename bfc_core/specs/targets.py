@@ -49,10 +49,36 @@ class Hierarchy:
         return max(self.widths)
 
 
-class HierarchicalQuadratic(Spec):
+class LabelledTarget(Spec):
+    """What every hierarchical target offers beside its function: a task, labels outside its class, a twin.
+
+    ``classification`` (arXiv:2001.04413 §3): the levels are rescaled so that Var G* = 1, the learner reads
+    (x₀, x) with x₀ ~ N(−E G*, 1) independent of x, and the label is sgn(x₀ + G*(x)). Both kinds of label error
+    then act on x₀ + G*(x). OPT, the least error of any function of the class, is
+    :func:`bfc_core.theory.agnostic.optimum_of`.
+    """
+
+    task: Literal["regression", "classification"] = "regression"
+    label_noise: Annotated[NonNegativeFloat, Field(le=100)] = Field(
+        default=0.0, description="standard deviation of the label noise, in standard deviations of the target"
+    )
+    misspecification: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = Field(
+        default=0.0,
+        description="share of the target's variance that a component outside the class has: a sine too fast for "
+        "any polynomial of the target's degree",
+    )
+    null_twin: Literal["alpha_zero", "random_polynomial"] | None = Field(
+        default=None,
+        description="destroys the hierarchy above the lowest level: its part vanishes, or becomes a random "
+        "polynomial of the same degree, mean and variance; the learner is told the same as before",
+    )
+
+
+class HierarchicalQuadratic(LabelledTarget):
     """The paper's target network: a composition of quadratic levels with decaying output weights.
 
-    ``widths`` are k_2 … k_L, ``alphas`` are α_2 … α_L; the highest level has degree 2^L.
+    ``widths`` are k_2 … k_L, ``alphas`` are α_2 … α_L; the highest level has degree 2^L. Every block W*_{ℓ,j}
+    has singular values in [1/κ, κ] times a scalar that gives its level unit scale.
     Source: arXiv:2001.04413 §3. With every α above level 2 at zero it is its own null twin.
     """
 
@@ -62,8 +88,8 @@ class HierarchicalQuadratic(Spec):
     connections: dict[int, tuple[int, ...]] | None = Field(
         default=None, description="J_ℓ by level; by default the level below and one skip to level 0 or 1"
     )
-    label_noise: Annotated[NonNegativeFloat, Field(le=100)] = Field(
-        default=0.0, description="standard deviation of the label noise, in standard deviations of the target"
+    kappa: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = Field(
+        default=1.0, description="κ: singular values of every W*_{ℓ,j} are log-spaced in [1/κ, κ]"
     )
 
     @field_validator("alphas")
@@ -84,29 +110,52 @@ class HierarchicalQuadratic(Spec):
         return self
 
 
-class WorkedExample1(Spec):
+class WorkedExample1(LabelledTarget):
     """g = x₁² + 2x₂² + α(x₁² + 2x₂² + x₃)², the paper's first example (arXiv:2001.04413 §1; α = 0.1 there)."""
 
     kind: Literal["worked_example_1"]
     alpha: Alpha = 0.1
-    label_noise: Annotated[NonNegativeFloat, Field(le=100)] = 0.0
 
 
-class WorkedExample2(Spec):
+class WorkedExample2(LabelledTarget):
     """x₁⁴ + x₂⁴ + α((x₁⁴ + x₃)² + (x₂⁴ + x₄)²), the paper's L = 3 example (arXiv:2001.04413 §1.2)."""
 
     kind: Literal["worked_example_2"]
     alpha: Alpha = 0.001
-    label_noise: Annotated[NonNegativeFloat, Field(le=100)] = 0.0
 
 
-AnyTarget = HierarchicalQuadratic | WorkedExample1 | WorkedExample2
+class KernelHardInstance(LabelledTarget):
+    """The target on which no kernel and no feature map does well: k_ℓ = 1 and p-sparse directions.
+
+    Every block that reads x or x² − 1 is a row with p = 2^{L−1} entries 1/√p, the others 0, at random places
+    (times a scalar that gives its level unit scale). The highest level then holds the product of x_i² − 1
+    over the p places of level 2, one of C(dim, p) orthogonal functions, and a feature map with fewer than a
+    thousandth of so many features misses Ω(α_L²) of it (arXiv:2001.04413 §3, lower bounds).
+    ``alphas`` are α_2 … α_L.
+    """
+
+    kind: Literal["kernel_hard_instance"]
+    alphas: Annotated[tuple[Alpha, ...], Field(min_length=1, max_length=4)] = (1.0, 0.3)
+
+    @field_validator("alphas")
+    @classmethod
+    def _alphas_decay(cls, alphas: tuple[float, ...]) -> tuple[float, ...]:
+        return check_alphas(alphas)
+
+    @property
+    def sparsity(self) -> int:
+        """p = 2^{L−1}."""
+        return int(2 ** len(self.alphas))
+
+
+AnyTarget = HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance
 TargetSpec = Annotated[AnyTarget, Field(discriminator="kind", title="TargetSpec")]
 
 
 def hierarchy_of(target: AnyTarget) -> Hierarchy:
-    """Widths, alphas and connections of a target's levels.
+    """What a hierarchical learner is told: widths, alphas and connections of a target's levels.
 
+    A null twin is described as the target that it is the twin of.
     Example 1 reads x itself at level 2, so its levels have degree 2 and 4; example 2 does not centre level 1.
     """
     match target:
@@ -126,6 +175,14 @@ def hierarchy_of(target: AnyTarget) -> Hierarchy:
         case WorkedExample2():
             return Hierarchy(
                 {2: 2, 3: 2}, {2: 1.0, 3: target.alpha}, {2: (1,), 3: (2, 0)}, level_one_mean=0.0
+            )
+        case KernelHardInstance():
+            levels = range(LOWEST_LEVEL, LOWEST_LEVEL + len(target.alphas))
+            return Hierarchy(
+                widths=dict.fromkeys(levels, 1),
+                alphas=dict(zip(levels, target.alphas, strict=True)),
+                connections=default_connections(len(target.alphas)),
+                level_one_mean=1.0,
             )
         case _:
             assert_never(target)
@@ -153,6 +210,8 @@ def least_dim(target: AnyTarget) -> int:
             return 3
         case WorkedExample2():
             return 4
+        case KernelHardInstance():
+            return target.sparsity
 
 
 def _check_connections(connections: dict[int, tuple[int, ...]], levels: int) -> None:

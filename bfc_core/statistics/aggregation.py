@@ -13,6 +13,7 @@ from bfc_core.specs import (
     LOWEST_LEVEL,
     AnyLearner,
     HierarchicalQuadratic,
+    KernelHardInstance,
     MatchedComputeControl,
     Metrics,
     Recipe,
@@ -125,8 +126,9 @@ def compare(rows: Iterable[Row]) -> Comparison:
 
 
 def grid_point_of(spec: RunSpec) -> GridPoint:
-    """Where in the grid a run lies; alphas are those of a hierarchical_quadratic target."""
-    alphas = spec.target.alphas if isinstance(spec.target, HierarchicalQuadratic) else None
+    """Where in the grid a run lies; alphas are those of a target with one α a level."""
+    target = spec.target
+    alphas = target.alphas if isinstance(target, HierarchicalQuadratic | KernelHardInstance) else None
     return GridPoint(spec.n, spec.dim, alphas)
 
 

@@ -4,13 +4,13 @@ Source: arXiv:2001.04413 §3. G*_0 = x, G*_1 = x² − mean; S*_ℓ = Σ_{j∈J_
 G* = Σ_ℓ α_ℓ Sum(G*_ℓ).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.specs import Hierarchy
+from bfc_core.specs import LOWEST_LEVEL, Hierarchy
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,16 @@ class HierarchyTarget:
     def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
         """G*(x)."""
         return torch.stack(list(self.parts(x).values())).sum(0)
+
+    def with_variance(self, variance: float) -> "HierarchyTarget":
+        """The same function over √``variance``, still a hierarchy with the same α and connections.
+
+        Every S*_ℓ is divided by the fourth root, so a block that reads a level ≥ 2 is multiplied by the root
+        to undo what happened below it.
+        """
+        root = variance**0.5
+        weights = {
+            (level, source): block * (root if source >= LOWEST_LEVEL else 1.0) / root**0.5
+            for (level, source), block in self.weights.items()
+        }
+        return replace(self, weights=weights)

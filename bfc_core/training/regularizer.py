@@ -6,6 +6,13 @@ With M = WᵀW, N = KᵀK, D = N − M (i × i) and ◁ the sources other than �
 
 so the first three terms are Σ Λ ⊙ D² with one matrix Λ, and with Λ̄ its symmetric part
 ∂/∂K = 4 K (Λ̄ ⊙ D), ∂/∂W = −4 W (Λ̄ ⊙ D). At ℓ = 2 there is no ◁ and λ₃ is void.
+
+Where h is longer than the k + m rows of K and W there is a shorter way. Let Z stack K and W, s = +1 on rows of K and
+−1 on rows of W, so D = Zᵀ diag(s) Z. Λ̄ is constant on the block of two sources b and c, hence on the columns of c
+
+    ∂/∂Z_c = 4 diag(s) (Σ_b λ̄_bc Z_b Z_bᵀ) diag(s) Z_c,
+
+which needs (k + m)² i operations instead of (k + m) i².
 """
 
 import torch
@@ -61,11 +68,40 @@ class Regularizer:
             w, k = self.network.weights(flat, level), self.network.distilled(flat, level)
             grad_w, grad_k = self.network.weights(gradient, level), self.network.distilled(gradient, level)
             grad_w.add_(w, alpha=2 * self.norm_weight)
-            if level in distilled:
-                grad_k.add_(k, alpha=2 * self.norm_weight)
+            if level not in distilled:
+                continue
+            grad_k.add_(k, alpha=2 * self.norm_weight)
+            if w.shape[2] > w.shape[1] + k.shape[1]:
+                self._add_tie_by_rows(level, w, k, grad_w, grad_k)
+            else:
                 gap = self._ties[level] * (k.mT @ k - w.mT @ w)
                 grad_k.add_(k @ gap, alpha=4)
                 grad_w.add_(w @ gap, alpha=-4)
+
+    def _add_tie_by_rows(
+        self,
+        level: int,
+        w: Float[Tensor, "e m i"],
+        k: Float[Tensor, "e k i"],
+        grad_w: Float[Tensor, "e m i"],
+        grad_k: Float[Tensor, "e k i"],
+    ) -> None:
+        """The gradient of the ties through the grams of rows, block of columns by block."""
+        rows, few = torch.cat([k, w], 1), k.shape[1]
+        sign = rows.new_ones(rows.shape[1])
+        sign[few:] = -1.0
+        shape = self.network.levels[level]
+        blocks = [shape.columns(source) for source in shape.sources]
+        grams = [rows[..., block] @ rows[..., block].mT for block in blocks]
+        tie = self._ties[level]
+        for block in blocks:
+            mixed = sum(
+                tie[:, other.start, block.start][:, None, None] * gram
+                for other, gram in zip(blocks, grams, strict=True)
+            )
+            step = (4 * sign[:, None] * mixed * sign) @ rows[..., block]
+            grad_k[..., block] += step[:, :few]
+            grad_w[..., block] += step[:, few:]
 
 
 def _tie_matrix(

@@ -4,9 +4,12 @@ from functools import cache
 from typing import Any, get_args
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, TypeAdapter
 
-from bfc_core.specs import AnyLearner, AnyTarget, Spec
+from bfc_core.specs import AnyLearner, AnyTarget, Spec, TargetSpec
+from bfc_core.theory.sheets import sheet_of
+from service.complexity.reading import theory_read
+from service.complexity.schemas import TheoryRead
 from service.dependencies import refuse_unknown_parameters
 from service.errors import KindNotFoundError
 from service.pagination import Page
@@ -21,6 +24,29 @@ class KindRead(BaseModel):
     title: str
     description: str
     json_schema: dict[str, Any]
+
+
+class ThresholdRead(BaseModel):
+    """An error below which something further must have been learned."""
+
+    name: str
+    value: float
+    statement: str
+
+
+class SheetRead(BaseModel):
+    """What theory says of a target with its default fields."""
+
+    formula: str
+    degree: int
+    bounds: list[TheoryRead]
+    thresholds: list[ThresholdRead]
+
+
+class TargetKindRead(KindRead):
+    """A kind of target with its theory sheet, where there is one."""
+
+    theory: SheetRead | None = Field(default=None, description="for the default fields of the target")
 
 
 @router.get("/learners", tags=["learners"], operation_id="learners_list", summary="Every learner")
@@ -42,9 +68,10 @@ def list_targets() -> Page[KindRead]:
 
 
 @router.get("/targets/{kind}", tags=["targets"], operation_id="targets_get", summary="One target")
-def get_target(kind: str) -> KindRead:
-    """Read one target's description and JSON Schema."""
-    return _kind("target", kind, _kinds(AnyTarget))
+def get_target(kind: str) -> TargetKindRead:
+    """Read one target's description, JSON Schema and theory sheet."""
+    found = _kind("target", kind, _kinds(AnyTarget))
+    return TargetKindRead(**found.model_dump(), theory=_sheet(kind))
 
 
 @cache
@@ -61,6 +88,20 @@ def _kinds(union: Any) -> dict[str, KindRead]:  # noqa: ANN401 - a union of spec
             json_schema=spec.model_json_schema(),
         )
     return found
+
+
+def _sheet(kind: str) -> SheetRead | None:
+    sheet = sheet_of(TypeAdapter(TargetSpec).validate_python({"kind": kind}))
+    if sheet is None:
+        return None
+    return SheetRead(
+        formula=sheet.formula,
+        degree=sheet.degree,
+        bounds=[theory_read(bound) for bound in sheet.bounds],
+        thresholds=[
+            ThresholdRead.model_validate(threshold, from_attributes=True) for threshold in sheet.thresholds
+        ],
+    )
 
 
 def _kind(noun: str, kind: str, known: dict[str, KindRead]) -> KindRead:

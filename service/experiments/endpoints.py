@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -25,7 +26,7 @@ from service.errors import AlreadyFinishedError, ChartNotFoundError
 from service.events import PING_SECONDS
 from service.examples import EXPERIMENT_EXAMPLES
 from service.experiments.comparison import read_comparison
-from service.experiments.planning import plan
+from service.experiments.planning import ExperimentPlan
 from service.experiments.repository import (
     events_after,
     get_experiment,
@@ -42,7 +43,7 @@ from service.experiments.schemas import (
     ManifestRead,
     PlanRead,
 )
-from service.experiments.submission import submit
+from service.experiments.submission import planned, submit
 from service.experiments.waiting import awaited_experiment
 from service.models import ExperimentStatus, RunStatus
 from service.pagination import Page, decode_cursor, encode_cursor
@@ -83,12 +84,16 @@ def create(
     database: DatabaseDep,
     publisher: PublisherDep,
     dry_run: Annotated[bool, Query(description="answer the plan, store nothing")] = False,  # noqa: FBT002
+    force: Annotated[bool, Query(description="compute cells anew that a finished run answers")] = False,  # noqa: FBT002
     idempotency_key: Key = None,
 ) -> Response:
-    """Accept an experiment; it is stored when this answers, and runs as soon as a worker is free."""
+    """Accept an experiment; it is stored when this answers, and runs as soon as a worker is free.
+
+    Cells that an earlier experiment has answered with the same code are linked, not run again.
+    """
     if dry_run:
-        return JSONResponse(_plan(spec, settings.kernel_memory_limit_bytes).model_dump(mode="json"))
-    submission = submit(spec, idempotency_key, database, publisher, settings)
+        return JSONResponse(_plan(planned(spec, database, settings, force=force)).model_dump(mode="json"))
+    submission = submit(spec, idempotency_key, database, publisher, settings, force=force)
     headers = {"Location": f"/v1/experiments/{submission.answer['id']}", "Retry-After": "1"}
     if submission.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -222,7 +227,7 @@ async def get_events(
     database: DatabaseDep,
     feeds: FeedsDep,
     accept: Annotated[str, Header()] = "application/json",
-    last_event_id: Annotated[str | None, Header(max_length=30, pattern=r"^\d{1,18}$")] = None,
+    last_event_id: Annotated[str | SkipJsonSchema[None], Header(max_length=30, pattern=r"^\d{1,18}$")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
@@ -236,19 +241,20 @@ async def get_events(
     return JSONResponse(page.model_dump(mode="json"))
 
 
-def _plan(spec: ExperimentSpec, memory_limit_bytes: int) -> PlanRead:
-    planned = plan(spec, memory_limit_bytes)
+def _plan(found: ExperimentPlan) -> PlanRead:
     return PlanRead(
-        spec_hash=spec.content_hash(),
-        spec=spec,
-        cells=len(planned.runs),
-        packs=len(planned.packs),
-        estimated_seconds=planned.estimated_seconds,
-        estimated_memory_bytes=planned.estimated_memory_bytes,
+        spec_hash=found.spec.content_hash(),
+        spec=found.spec,
+        cells=len(found.cells),
+        reused_cells=found.reused_cells,
+        saved_seconds=found.saved_seconds,
+        packs=len(found.packs),
+        estimated_seconds=found.estimated_seconds,
+        estimated_memory_bytes=found.estimated_memory_bytes,
         learners=[
-            LearnerPlanRead.model_validate(learner, from_attributes=True) for learner in planned.learners
+            LearnerPlanRead.model_validate(learner, from_attributes=True) for learner in found.learners
         ],
-        warnings=planned.warnings,
+        warnings=found.warnings,
     )
 
 

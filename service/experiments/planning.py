@@ -1,60 +1,102 @@
-"""From an experiment spec to its plan: cells, packs, seconds, bytes, warnings. Pure; nothing is stored."""
+"""From an experiment spec to its plan: cells, packs, seconds, bytes, warnings. Pure; nothing is read or stored."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bfc_core.packing import Estimate, estimate_pack, estimate_run, packs_of
 from bfc_core.specs import AnyLearner, ExperimentSpec, Layerwise, Recipe, RunSpec
 from bfc_core.statistics.aggregation import distinct_labels
 from service.errors import FieldProblem, PlanRefusedError
+from service.runs.cell import cell_hash
+from service.runs.reuse import AnsweredCell
 
 FEW_SEEDS = 5
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One cell of the grid, and the finished run that answers it, if there is one."""
+
+    spec: RunSpec
+    hash: str
+    answer: AnsweredCell | None = None
+
+
+@dataclass(frozen=True)
 class LearnerPlan:
-    """What one learner of the experiment will cost."""
+    """What one learner of the experiment will cost; reused cells cost nothing."""
 
     label: str
     kind: str
     cells: int
+    reused_cells: int
     estimated_seconds: float
     estimated_memory_bytes: int
 
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """Everything that will be run, and what it is expected to cost on one core."""
+    """Everything that will be run, and what it is expected to cost on one core.
+
+    ``cells`` has every cell of the grid in its order, ``packs`` only those that no finished run answers.
+    """
 
     spec: ExperimentSpec
-    runs: list[RunSpec]
+    cells: list[Cell]
     packs: list[list[RunSpec]]
     learners: list[LearnerPlan]
     estimated_seconds: float
     estimated_memory_bytes: int
     warnings: list[str]
 
+    @property
+    def reused_cells(self) -> int:
+        """Cells that a finished run answers."""
+        return sum(cell.answer is not None for cell in self.cells)
 
-def plan(spec: ExperimentSpec, memory_limit_bytes: int) -> ExperimentPlan:
-    """Plan an experiment.
+    @property
+    def saved_seconds(self) -> float:
+        """What computing the reused cells took, once."""
+        return sum(cell.answer.seconds for cell in self.cells if cell.answer is not None)
+
+
+def cells_of(spec: ExperimentSpec) -> list[Cell]:
+    """The cells of an experiment's grid, none of them answered yet."""
+    return [Cell(run, cell_hash(run)) for run in spec.runs()]
+
+
+def answered(cells: Sequence[Cell], answers: Mapping[str, AnsweredCell]) -> list[Cell]:
+    """The same cells with what is known already."""
+    return [replace(cell, answer=answers.get(cell.hash)) for cell in cells]
+
+
+def plan(spec: ExperimentSpec, cells: list[Cell], memory_limit_bytes: int) -> ExperimentPlan:
+    """Plan the cells of an experiment that have no answer yet.
 
     Raises:
         PlanRefusedError: a kernel learner needs more memory than the deployment allows; names the learner.
     """
-    runs = spec.runs()
-    packs = packs_of(runs)
+    packs = packs_of(cell.spec for cell in cells if cell.answer is None)
     estimates = [estimate_pack(pack) for pack in packs]
     learners, refusals = [], []
-    grouped: defaultdict[AnyLearner, list[RunSpec]] = defaultdict(list)
-    for run in runs:
-        grouped[run.learner].append(run)
+    grouped: defaultdict[AnyLearner, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        grouped[cell.spec.learner].append(cell)
     labels = distinct_labels(grouped)
-    for learner, cells in grouped.items():
-        singles = _distinct_estimates(cells)
-        memory = max(estimate.memory_bytes for estimate in singles)
+    for learner, of_learner in grouped.items():
+        open_cells = [cell.spec for cell in of_learner if cell.answer is None]
+        singles = _distinct_estimates(open_cells)
+        memory = max((estimate.memory_bytes for estimate in singles), default=0)
         learners.append(
-            LearnerPlan(labels[learner], learner.kind, len(cells), sum(e.seconds for e in singles), memory)
+            LearnerPlan(
+                labels[learner],
+                learner.kind,
+                len(of_learner),
+                len(of_learner) - len(open_cells),
+                sum(e.seconds for e in singles),
+                memory,
+            )
         )
         if not isinstance(learner, Recipe) and memory > memory_limit_bytes and learner in spec.learners:
             refusals.append(
@@ -69,11 +111,11 @@ def plan(spec: ExperimentSpec, memory_limit_bytes: int) -> ExperimentPlan:
         raise PlanRefusedError(refusals[0].detail, tuple(refusals))
     return ExperimentPlan(
         spec,
-        runs,
+        cells,
         packs,
         learners,
         sum(estimate.seconds for estimate in estimates),
-        max(estimate.memory_bytes for estimate in estimates),
+        max((estimate.memory_bytes for estimate in estimates), default=0),
         _warnings(spec),
     )
 

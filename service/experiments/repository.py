@@ -32,7 +32,11 @@ def read_experiment(session: Session, experiment_id: UUID) -> ExperimentRead:
     """One experiment with counts, progress and spec."""
     experiment = get_experiment(session, experiment_id)
     (summary,) = _summaries(session, [experiment])
-    return ExperimentRead(**summary.model_dump(), spec=ExperimentSpec.model_validate(experiment.spec))
+    return ExperimentRead(
+        **summary.model_dump(),
+        saved_seconds=_saved_seconds(session, experiment_id) if summary.reused_runs else 0.0,
+        spec=ExperimentSpec.model_validate(experiment.spec),
+    )
 
 
 def list_experiments(
@@ -121,6 +125,7 @@ def last_event_id(session: Session, experiment_id: UUID) -> int:
 
 def _summaries(session: Session, experiments: Sequence[Experiment]) -> list[ExperimentSummary]:
     counts = _counts(session, [experiment.id for experiment in experiments])
+    reused = _reused(session, [experiment.id for experiment in experiments])
     done = _done_shares(session, [experiment.id for experiment in experiments])
     return [
         ExperimentSummary(
@@ -132,6 +137,7 @@ def _summaries(session: Session, experiments: Sequence[Experiment]) -> list[Expe
             started_at=experiment.started_at,
             finished_at=experiment.finished_at,
             runs=counts[experiment.id],
+            reused_runs=reused.get(experiment.id, 0),
             progress=done.get(experiment.id, 0.0),
             links=links_of(experiment),
         )
@@ -154,6 +160,26 @@ def _counts(session: Session, ids: Iterable[UUID]) -> dict[UUID, RunCounts]:
         experiment_id: RunCounts(**by_status, total=sum(by_status.values()))
         for experiment_id, by_status in found.items()
     }
+
+
+def _reused(session: Session, ids: Iterable[UUID]) -> dict[UUID, int]:
+    rows = session.execute(
+        select(ExperimentRun.experiment_id, func.count())
+        .join(Run, Run.id == ExperimentRun.run_id)
+        .where(ExperimentRun.experiment_id.in_(list(ids)), Run.experiment_id != ExperimentRun.experiment_id)
+        .group_by(ExperimentRun.experiment_id)
+    ).all()
+    return {row[0]: row[1] for row in rows}
+
+
+def _saved_seconds(session: Session, experiment_id: UUID) -> float:
+    seconds = session.scalar(
+        select(func.sum(Report.seconds))
+        .join(Run, Run.id == Report.run_id)
+        .join(ExperimentRun, ExperimentRun.run_id == Run.id)
+        .where(ExperimentRun.experiment_id == experiment_id, Run.experiment_id != experiment_id)
+    )
+    return float(seconds or 0.0)
 
 
 def _done_shares(session: Session, ids: Iterable[UUID]) -> dict[UUID, float]:

@@ -108,4 +108,8 @@ def _schema(rows: list[dict[str, Value]]) -> pa.Schema:
 
 
 def _harmless(value: Value) -> Value:
-    return "'" + value if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    if not isinstance(value, str):
+        return value
+    # Spreadsheets skip blanks before they look for a formula.
+    is_formula = value.startswith(FORMULA_STARTS) or value.lstrip().startswith(FORMULA_STARTS)
+    return f"'{value}" if is_formula else value

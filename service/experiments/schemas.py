@@ -34,6 +34,7 @@ class ExperimentSummary(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     runs: RunCounts
+    reused_runs: int = Field(description="runs of earlier experiments that answer cells of this one")
     progress: float = Field(ge=0, le=1, description="share of the work that is done, running packs included")
     links: dict[str, str]
 
@@ -41,6 +42,7 @@ class ExperimentSummary(BaseModel):
 class ExperimentRead(ExperimentSummary):
     """An experiment with the spec it was accepted with, every default resolved."""
 
+    saved_seconds: float = Field(description="what the reused runs took when they were computed")
     spec: ExperimentSpec
 
 
@@ -50,6 +52,7 @@ class LearnerPlanRead(BaseModel):
     label: str
     kind: str
     cells: int
+    reused_cells: int
     estimated_seconds: float
     estimated_memory_bytes: int
 
@@ -60,7 +63,8 @@ class PlanRead(BaseModel):
     spec_hash: str
     spec: ExperimentSpec
     cells: int
-    reused_cells: int = 0
+    reused_cells: int = Field(description="cells that a finished run answers already; they are not run again")
+    saved_seconds: float = Field(description="what the reused cells took when they were computed")
     packs: int
     estimated_seconds: float = Field(description="on one core; packs run beside each other")
     estimated_memory_bytes: int = Field(description="of the largest pack")
@@ -163,6 +167,8 @@ def links_of(experiment: Experiment) -> dict[str, str]:
         "runs": f"{base}/runs",
         "events": f"{base}/events",
         "comparison": f"{base}/comparison",
+        "curves": f"{base}/curves",
+        "complexity": f"{base}/complexity",
         "results": f"{base}/results.csv",
         "chart": f"{base}/charts/comparison.svg",
         "manifest": f"{base}/manifest",

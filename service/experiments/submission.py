@@ -14,11 +14,12 @@ from bfc_core.specs import ExperimentSpec
 from service.config import Settings
 from service.database import Database, database_now
 from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
-from service.experiments.planning import plan
+from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
 from service.experiments.repository import read_experiment
 from service.jobs import Publisher
 from service.models import IdempotencyKey
 from service.runs.acceptance import accept
+from service.runs.reuse import answered_cells
 
 OWNER = "local"
 """The only owner while the API has no keys of its own."""
@@ -35,8 +36,27 @@ class Submission:
     replayed: bool
 
 
+def planned(spec: ExperimentSpec, database: Database, settings: Settings, *, force: bool) -> ExperimentPlan:
+    """Plan an experiment against what has been answered before; with ``force`` every cell is computed anew.
+
+    Raises:
+        PlanRefusedError: the experiment does not fit the deployment.
+    """
+    cells = cells_of(spec)
+    if not force:
+        with database.reading() as session:
+            cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
+    return plan(spec, cells, settings.kernel_memory_limit_bytes)
+
+
 def submit(
-    spec: ExperimentSpec, key: str | None, database: Database, publisher: Publisher, settings: Settings
+    spec: ExperimentSpec,
+    key: str | None,
+    database: Database,
+    publisher: Publisher,
+    settings: Settings,
+    *,
+    force: bool = False,
 ) -> Submission:
     """Plan, store, commit, then send the wake-ups; under a known key answer what was answered.
 
@@ -45,17 +65,19 @@ def submit(
         IdempotencyKeyReusedError: the key belongs to another body.
         IdempotencyKeyInFlightError: the first request with this key takes its time.
     """
-    planned = plan(spec, settings.kernel_memory_limit_bytes)
-    body_hash = hashlib.sha256(spec.canonical_json().encode()).hexdigest()
+    body_hash = hashlib.sha256(f"{spec.canonical_json()}|{force=}".encode()).hexdigest()
     if key is not None and (known := _known(database, key, body_hash)) is not None:
         return known
+    found = planned(spec, database, settings, force=force)
     try:
         with database.writing() as session:
             experiment, wakeups = accept(
                 session,
                 spec,
-                planned.runs,
-                planned.packs,
+                [cell.spec for cell in found.cells],
+                found.packs,
+                hashes=[cell.hash for cell in found.cells],
+                answers=[cell.answer.run_id if cell.answer else None for cell in found.cells],
                 owner=OWNER,
                 queue=settings.queue,
                 republish_first=settings.republish_first,

@@ -25,12 +25,16 @@ def accept(
     queue: str,
     republish_first: timedelta,
     priority: int = 0,
+    hashes: Sequence[str] | None = None,
+    answers: Sequence[UUID | None] | None = None,
 ) -> tuple[Experiment, list[Wakeup]]:
     """Store an experiment with its runs, queued; the expensive packs first, so that none is left for last.
 
     Args:
         runs: ``spec.runs()``; its order is the order in which runs are listed.
-        packs: the same objects, grouped.
+        packs: the same objects, grouped; without those that have an answer.
+        hashes: the cell hash of every run, where it is known already.
+        answers: the finished run that answers a cell, or None; it is linked and not run again.
         republish_first: when the reconciler sends a wake-up if the one sent after the commit got lost.
     """
     now = database_now(session)
@@ -65,27 +69,33 @@ def accept(
     session.add_all(rows)
     session.flush()
     position = {id(run): index for index, run in enumerate(runs)}
-    links: list[tuple[Run, int]] = []
+    hashes = hashes or [cell_hash(run) for run in runs]
+    linked = {} if answers is None else {place: run for place, run in enumerate(answers) if run is not None}
     for row, (_, pack) in zip(rows, estimated, strict=True):
         for member, run in enumerate(pack):
-            links.append((_queued_run(experiment.id, row.id, member, run, now), position[id(run)]))
-    session.add_all(run for run, _ in links)
+            place = position[id(run)]
+            queued = _queued_run(experiment.id, row.id, member, run, hashes[place], now)
+            session.add(queued)
+            linked[place] = queued.id
     session.flush()
     session.add_all(
-        ExperimentRun(experiment_id=experiment.id, run_id=run.id, position=place) for run, place in links
+        ExperimentRun(experiment_id=experiment.id, run_id=run_id, position=place)
+        for place, run_id in linked.items()
     )
     settle_experiment(session, now, experiment)
     session.flush()
     return experiment, [Wakeup(row.id, row.queue, row.priority) for row in rows]
 
 
-def _queued_run(experiment_id: UUID, pack_id: int, member: int, run: RunSpec, now: datetime) -> Run:
+def _queued_run(
+    experiment_id: UUID, pack_id: int, member: int, run: RunSpec, cell: str, now: datetime
+) -> Run:
     return Run(
         id=uuid4(),
         experiment_id=experiment_id,
         pack_id=pack_id,
         member=member,
-        cell_hash=cell_hash(run),
+        cell_hash=cell,
         spec=run.model_dump(mode="json"),
         label=label_of(run.learner),
         target_kind=run.target.kind,

@@ -114,3 +114,26 @@ def test_readiness_says_that_no_worker_is_there(client):
     assert not is_ready
     assert facts["checks"]["database"]["ok"]
     assert not facts["checks"]["workers"]["ok"]
+
+
+def test_curves_and_complexity_are_asked_with_their_parameters(client):
+    experiment = client.experiments.create(SMALL | {"name": "complexity"})
+    found = experiment.complexity(eps=0.05, delta=0.3)
+    assert (found.eps, found.delta, found.metric) == (0.05, 0.3, "nmse")
+    assert found.cells == ()
+    assert [curve.unfinished for curve in experiment.curves("error")] == [2, 2, 2]
+    with pytest.raises(Unprocessable):
+        experiment.complexity(eps=-1)
+
+
+def test_a_preset_is_started_and_its_verdict_read(client):
+    assert "eight-steps" in {entry.name for entry in client.reproductions()}
+    started = client.reproduce("eight-steps")
+    (experiment,) = started.experiments.values()
+    assert started.verdict().verdict == "unfinished"
+    experiment.cancel()
+    verdict = started.wait(timeout=20).verdict()
+    assert verdict.verdict == "failed"
+    assert not any(finding.holds for finding in verdict.findings)
+    with pytest.raises(NotFound, match="there are bfc-algorithm-1"):
+        client.reproduce("nope")

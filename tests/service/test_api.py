@@ -163,11 +163,11 @@ KERNEL = {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}
         ({"n": [64, -4]}, "#/n/1"),
         ({"n": 10**30}, "#/n"),
         ({"dim": "six"}, "#/dim"),
-        ({"learners": [{"kind": "magic"}]}, "#/learners/0"),
+        ({"learners": [{"kind": "magic"}]}, "#/learners/0/kind"),
         ({"learners": [{"kind": "algorithm_1"}, {"kind": "joint", "width": 0}]}, "#/learners/1/width"),
         ({"learners": [{"kind": "joint", "widht": 3}]}, "#/learners/0/widht"),
         ({"learners": [{"kind": "kernel_ridge"}]}, "#/learners/0/kernel"),
-        ({"learners": [{"kind": "kernel_ridge", "kernel": {"kind": "x"}}]}, "#/learners/0/kernel"),
+        ({"learners": [{"kind": "kernel_ridge", "kernel": {"kind": "x"}}]}, "#/learners/0/kernel/kind"),
         ({"target": {"kind": "hierarchical_quadratic", "alphas": [1, "x"]}}, "#/target/alphas/1"),
         ({"surprise/~": 1}, "#/surprise~1~0"),
         ({"n": list(range(8, 208)), "dim": list(range(6, 106)), "seeds": 10}, "#"),
@@ -290,6 +290,7 @@ def test_health_tells_the_truth(api: TestClient) -> None:
 
 
 def test_the_documentation_page_needs_nothing_from_elsewhere(api: TestClient) -> None:
+    assert api.get("/").url.path == "/docs"
     page = api.get("/docs")
     assert page.status_code == 200
     assert page.headers["content-security-policy"].startswith("default-src 'self'")

@@ -186,10 +186,12 @@ class Deployment:
         return found
 
     def stop(self) -> None:
-        for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.process.send_signal(signal.SIGCONT)
-                worker.drain()
+        alive = [worker for worker in self.workers if worker.process.poll() is None]
+        for worker in alive:
+            worker.process.send_signal(signal.SIGCONT)
+            worker.process.terminate()
+        for worker in alive:
+            worker.process.wait(30)
         self.wait(lambda: not self.processes(), 15)
 
 

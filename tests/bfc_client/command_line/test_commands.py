@@ -171,3 +171,16 @@ def test_an_empty_list_says_how_to_begin(bfc):
 def test_plain_output_has_no_colour(bfc):
     submitted(bfc)
     assert "\x1b" not in bfc("ls").stdout
+
+
+def test_reproduce_lists_the_presets_and_refuses_an_unknown_one(bfc):
+    listed = bfc("reproduce")
+    assert "bfc-alpha-squared: " in listed.stdout
+    assert json.loads(bfc("reproduce", "--json").stdout)[0]["expectations"]
+    assert bfc("reproduce", "nope").exit_code == 3
+
+
+def test_complexity_of_unfinished_runs_is_empty_and_says_so(bfc):
+    shown = bfc("complexity", submitted(bfc))
+    assert shown.exit_code == 0
+    assert "no result" in shown.stderr

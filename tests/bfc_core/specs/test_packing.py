@@ -1,5 +1,7 @@
 """Packs: every run once, arms of a seed together, sizes bounded."""
 
+import pytest
+
 from bfc_core.packing import estimate_pack, estimate_run, packs_of
 from bfc_core.specs import ExperimentSpec
 
@@ -50,3 +52,19 @@ def test_a_kernels_memory_grows_with_the_square_of_n() -> None:
 def test_a_packs_seconds_are_those_of_its_runs() -> None:
     runs = grid(n=64, dim=6).runs()[:5]
     assert estimate_pack(runs).seconds == sum(estimate_run(run).seconds for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("widths", "dim", "width", "members"),
+    [((3, 2), 20, 40, 16), ((20, 20), 30, 40, 4), ((32, 32), 128, 256, 1)],
+    ids=["small arrays fill a pack", "larger ones part of it", "wide layers train alone"],
+)
+def test_a_pack_is_as_large_as_the_cache_allows(widths, dim, width, members) -> None:
+    spec = grid(
+        target={"kind": "hierarchical_quadratic", "widths": widths, "alphas": [1, 0.1]},
+        learners=[{"kind": "joint", "width": width}],
+        dim=dim,
+        n=64,
+        seeds=32,
+    )
+    assert {len(pack) for pack in packs_of(spec.runs())} == {members, 32 % members or members}

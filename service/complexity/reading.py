@@ -1,0 +1,127 @@
+"""Learning curves and sample complexity of an experiment as the API answers them."""
+
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from bfc_core.statistics.complexity import Crossing, SampleComplexity
+from bfc_core.statistics.curves import (
+    ComplexityFit,
+    Curve,
+    CurveMetric,
+    complexity_of,
+    curves_of,
+    points_of,
+)
+from bfc_core.theory.sheets import Bound
+from service.complexity.schemas import (
+    ComplexityCellRead,
+    ComplexityFitRead,
+    ComplexityRead,
+    CrossingRead,
+    CurvePointRead,
+    CurveRead,
+    CurvesRead,
+    TheoryRead,
+)
+from service.experiments.repository import comparison_rows, get_experiment
+from service.experiments.schemas import SummaryRead
+
+
+def read_curves(session: Session, experiment_id: UUID, metric: CurveMetric) -> CurvesRead:
+    """Every curve, over whatever has finished."""
+    experiment = get_experiment(session, experiment_id)
+    curves = curves_of(comparison_rows(session, experiment_id), metric)
+    return CurvesRead(
+        experiment_id=experiment.id,
+        status=experiment.status,
+        metric=metric,
+        curves=[
+            CurveRead(
+                label=curve.label,
+                learner=curve.learner,
+                dim=curve.dim,
+                alphas=_listed(curve.alphas),
+                points=[
+                    CurvePointRead(
+                        n=point.n,
+                        error=SummaryRead.model_validate(point.summary, from_attributes=True),
+                        diverged=point.diverged,
+                    )
+                    for point in points_of(curve)
+                ],
+                unfinished=curve.unfinished,
+            )
+            for curve in curves
+        ],
+    )
+
+
+def read_complexity(
+    session: Session, experiment_id: UUID, eps: float, delta: float, metric: CurveMetric
+) -> ComplexityRead:
+    """n*(eps, delta) over whatever has finished; the warnings say what is missing."""
+    experiment = get_experiment(session, experiment_id)
+    found = complexity_of(comparison_rows(session, experiment_id), eps, delta, metric)
+    return ComplexityRead(
+        experiment_id=experiment.id,
+        status=experiment.status,
+        metric=metric,
+        eps=eps,
+        delta=delta,
+        cells=[_cell(cell.curve, cell.found) for cell in found.cells],
+        fits=[_fit(fit) for fit in found.fits],
+        warnings=list(found.warnings),
+    )
+
+
+def theory_read(bound: Bound) -> TheoryRead:
+    """One statement of a theory sheet."""
+    return TheoryRead.model_validate(bound, from_attributes=True)
+
+
+def _cell(curve: Curve, found: SampleComplexity) -> ComplexityCellRead:
+    return ComplexityCellRead(
+        label=curve.label,
+        learner=curve.learner,
+        dim=curve.dim,
+        alphas=_listed(curve.alphas),
+        first=_crossing(found.first, found),
+        last=_crossing(found.last, found),
+        is_monotone=found.is_monotone,
+        smallest_n=found.smallest_n,
+        largest_n=found.largest_n,
+        seeds=found.seeds,
+    )
+
+
+def _crossing(crossing: Crossing, found: SampleComplexity) -> CrossingRead:
+    return CrossingRead(
+        value=crossing.value,
+        censored=crossing.censored,
+        low=crossing.low,
+        high=crossing.high,
+        text=crossing.in_words(found.smallest_n, found.largest_n),
+    )
+
+
+def _fit(fit: ComplexityFit) -> ComplexityFitRead:
+    growth = fit.growth
+    return ComplexityFitRead(
+        label=fit.label,
+        learner=fit.learner,
+        alphas=_listed(fit.alphas),
+        exponent=growth.exponent,
+        low=growth.low,
+        high=growth.high,
+        rate=growth.rate,
+        aic_difference=growth.aic_difference,
+        preferred=growth.preferred,
+        sizes=growth.sizes,
+        said=growth.said,
+        theory=None if fit.theory is None else theory_read(fit.theory),
+    )
+
+
+def _listed(alphas: tuple[float, ...] | None) -> list[float] | None:
+    return None if alphas is None else list(alphas)

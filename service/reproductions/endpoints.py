@@ -1,0 +1,86 @@
+"""/v1/reproductions: theorems and published numbers as presets, with expected beside measured."""
+
+from fastapi import APIRouter, Depends, Response
+
+from bfc_core.reproductions.preset import Reproduction
+from bfc_core.reproductions.presets import REPRODUCTIONS
+from service.dependencies import (
+    DatabaseDep,
+    PublisherDep,
+    ReadingDep,
+    SettingsDep,
+    refuse_unknown_parameters,
+)
+from service.errors import ReproductionNotFoundError
+from service.experiments.schemas import ExperimentRead
+from service.experiments.submission import submit
+from service.pagination import Page
+from service.reproductions.checking import read_check
+from service.reproductions.schemas import (
+    ExpectationRead,
+    ReproductionCheck,
+    ReproductionRead,
+    ReproductionStarted,
+    ReproductionSummary,
+)
+
+router = APIRouter(
+    prefix="/v1/reproductions", tags=["reproductions"], dependencies=[Depends(refuse_unknown_parameters)]
+)
+
+
+@router.get("", operation_id="reproductions_list", summary="Every preset")
+def list_all() -> Page[ReproductionSummary]:
+    """List the presets: what each shows and what it must find."""
+    return Page(items=[_summary(preset) for preset in REPRODUCTIONS.values()])
+
+
+@router.get("/{name}", operation_id="reproductions_get", summary="One preset with its experiments")
+def get_one(name: str) -> ReproductionRead:
+    """Read a preset with the spec of every experiment it consists of."""
+    preset = _named(name)
+    return ReproductionRead(**_summary(preset).model_dump(), experiments=dict(preset.experiments))
+
+
+@router.post(
+    "/{name}", status_code=202, operation_id="reproductions_create", summary="Start a preset's experiments"
+)
+def start(
+    name: str, response: Response, settings: SettingsDep, database: DatabaseDep, publisher: PublisherDep
+) -> ReproductionStarted:
+    """Submit every experiment of the preset; the verdict is at ``check`` once they have ended."""
+    preset = _named(name)
+    check = f"/v1/reproductions/{name}/check"
+    response.headers["Location"], response.headers["Retry-After"] = check, "1"
+    return ReproductionStarted(
+        name=name,
+        experiments={
+            role: ExperimentRead.model_validate(submit(spec, None, database, publisher, settings).answer)
+            for role, spec in preset.experiments.items()
+        },
+        check=check,
+    )
+
+
+@router.get("/{name}/check", operation_id="reproductions_check", summary="Expected beside measured")
+def get_check(name: str, session: ReadingDep) -> ReproductionCheck:
+    """Check the newest experiment of every role of the preset."""
+    return read_check(session, _named(name))
+
+
+def _named(name: str) -> Reproduction:
+    if name not in REPRODUCTIONS:
+        raise ReproductionNotFoundError(name, list(REPRODUCTIONS))
+    return REPRODUCTIONS[name]
+
+
+def _summary(preset: Reproduction) -> ReproductionSummary:
+    return ReproductionSummary(
+        name=preset.name,
+        shows=preset.shows,
+        source=preset.source,
+        expectations=[
+            ExpectationRead(sentence=each.sentence, low=each.low, high=each.high)
+            for each in preset.expectations
+        ],
+    )

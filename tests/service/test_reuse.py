@@ -1,0 +1,99 @@
+"""What an earlier experiment has answered is linked, not run again, and said."""
+
+import httpx
+
+from bfc_core.specs import Outcome, Report
+from tests.service.conftest import SMALL, Api, report
+
+RBF = {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}
+
+
+def post(api: Api, spec: dict, **params: object) -> httpx.Response:
+    answer = api.client.post("/v1/experiments", json=spec, params=params)
+    assert answer.is_success, answer.text
+    return answer
+
+
+def of(name: str, **changes: object) -> dict:
+    """A spec of its own: the seeds tell the tests of one database apart."""
+    seeds = [1000 * (sum(map(ord, name)) % 1000) + k for k in range(2)]
+    return SMALL | {"name": name, "seeds": seeds, "learners": [RBF]} | changes
+
+
+def test_the_same_experiment_is_answered_at_once(api: Api) -> None:
+    spec = of("again")
+    first = post(api, spec).json()
+    api.finish_all()
+    plan = post(api, spec, dry_run=True).json()
+    assert (plan["cells"], plan["reused_cells"], plan["packs"], plan["estimated_seconds"]) == (2, 2, 0, 0)
+    assert plan["saved_seconds"] == 3.0
+    again = post(api, spec).json()
+    assert again["id"] != first["id"]
+    assert (again["status"], again["progress"]) == ("succeeded", 1.0)
+    assert (again["reused_runs"], again["saved_seconds"]) == (2, 3.0)
+    assert again["finished_at"] is not None
+    found, expected = (
+        api.get(f"/v1/experiments/{experiment['id']}/comparison").json()["cells"]
+        for experiment in (again, first)
+    )
+    assert found == expected
+    events = api.get(f"/v1/experiments/{again['id']}/events").json()["items"]
+    assert events[-1]["payload"]["status"] == "succeeded"
+
+
+def test_an_extended_axis_runs_only_what_is_new(api: Api) -> None:
+    spec = of("extended")
+    post(api, spec)
+    api.finish_all()
+    wider = post(api, spec | {"n": [64, 96]}).json()
+    assert (wider["runs"]["total"], wider["reused_runs"]) == (4, 2)
+    assert wider["runs"]["queued"] == 2
+    claim = api.claim()
+    assert {run.spec.n for run in claim.runs} == {96}
+    api.finish(claim)
+    runs = api.get(f"/v1/experiments/{wider['id']}/runs").json()["items"]
+    # The order of the grid, whoever computed a cell.
+    assert [(run["n"], run["seed"]) for run in runs] == [
+        (n, seed) for n in (64, 96) for seed in spec["seeds"]
+    ]
+    assert {run["status"] for run in runs} == {"succeeded"}
+    assert api.get(f"/v1/experiments/{wider['id']}").json()["status"] == "succeeded"
+
+
+def test_force_computes_anew(api: Api) -> None:
+    spec = of("forced")
+    post(api, spec)
+    api.finish_all()
+    assert post(api, spec, dry_run=True, force=True).json()["reused_cells"] == 0
+    anew = post(api, spec, force=True).json()
+    assert (anew["reused_runs"], anew["runs"]["queued"]) == (0, 2)
+    api.finish_all()
+
+
+def test_a_key_stands_for_one_way_of_asking(api: Api) -> None:
+    headers = {"Idempotency-Key": "reuse"}
+    spec = of("key")
+    assert api.client.post("/v1/experiments", json=spec, headers=headers).status_code == 202
+    other = api.client.post("/v1/experiments", json=spec, headers=headers, params={"force": True})
+    assert other.json()["code"] == "idempotency_key_reused"
+    api.finish_all()
+
+
+def test_a_failure_is_tried_again_and_a_divergence_is_not(api: Api) -> None:
+    spec = of("ended otherwise")
+    post(api, spec)
+    ends = iter([Outcome.FAILED, Outcome.DIVERGED])
+    api.finish_all(lambda _run: Report(outcome=next(ends), seconds=0.5, message="as it may happen"))
+    again = post(api, spec).json()
+    assert (again["reused_runs"], again["runs"]["diverged"], again["runs"]["queued"]) == (1, 1, 1)
+    api.finish_all(report)
+
+
+def test_cancelling_leaves_what_was_reused(api: Api) -> None:
+    spec = of("cancelled")
+    post(api, spec)
+    api.finish_all()
+    wider = post(api, spec | {"n": [64, 96]}).json()
+    answer = api.client.post(f"/v1/experiments/{wider['id']}/cancel").json()
+    assert answer["status"] == "cancelled"
+    assert (answer["runs"]["succeeded"], answer["runs"]["cancelled"]) == (2, 2)
