@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
+from bfc_core.specs.baselines import AnyBaseline, Baseline, label_of_baseline
 from bfc_core.specs.kernels import KernelSpec, label_of_kernel
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -121,7 +122,15 @@ class RecursiveFeatureMachine(Spec):
 
 StagedLearner = AlgorithmOne | Layerwise | MatchedComputeControl
 HierarchicalLearner = StagedLearner | Joint
-AnyLearner = AlgorithmOne | Joint | Layerwise | MatchedComputeControl | KernelRidge | RecursiveFeatureMachine
+AnyLearner = (
+    AlgorithmOne
+    | Joint
+    | Layerwise
+    | MatchedComputeControl
+    | KernelRidge
+    | RecursiveFeatureMachine
+    | AnyBaseline
+)
 LearnerSpec = Annotated[AnyLearner, Field(discriminator="kind", title="LearnerSpec")]
 
 
@@ -134,5 +143,7 @@ def label_of(learner: AnyLearner) -> str:
             return f"kernel_ridge {name}{given}"
         case RecursiveFeatureMachine():
             return learner.kind + (" given (x, x²−1)" if learner.feature_map == "quadratic" else "")
+        case Baseline():
+            return label_of_baseline(learner)
         case _:
             return learner.kind
