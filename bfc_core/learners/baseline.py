@@ -43,11 +43,15 @@ class FitContext:
 
 @dataclass(frozen=True)
 class FittedFunction:
-    """A fitted baseline: predictions in float64, what was chosen, and sentences for the report."""
+    """A fitted baseline: predictions in float64, what was chosen, and sentences for the report.
+
+    ``level_features``, where given, is what it takes for the feature of a level.
+    """
 
     function: Callable[[Tensor], Tensor]
     selection: Selection = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    level_features: Callable[[Tensor], dict[int, Tensor]] | None = None
 
     def __call__(self, x: Float[Tensor, "t d"]) -> Float[Tensor, " t"]:
         """Predictions, block by block."""

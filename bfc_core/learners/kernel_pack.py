@@ -31,7 +31,7 @@ class RunNoLongerWanted(BfcError):
 
 @dataclass(frozen=True)
 class KernelPredictor:
-    """A fitted kernel machine; it has no features by level."""
+    """A fitted baseline; few have features by level."""
 
     fitted: FittedKernel | FittedFeatureMachine | FittedFunction
 
@@ -39,8 +39,10 @@ class KernelPredictor:
         """f̂(x)."""
         return self.fitted(x)
 
-    def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:  # noqa: ARG002
-        """None: a kernel learns no level features."""
+    def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:
+        """What the baseline found of a level, where it says so; a kernel learns no level features."""
+        if isinstance(self.fitted, FittedFunction) and self.fitted.level_features is not None:
+            return self.fitted.level_features(x.double())
         return {}
 
 

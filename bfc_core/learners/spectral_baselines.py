@@ -46,7 +46,14 @@ def fit_one_giant_step(
     fitted = ridge_on(features, width, x[second], y[second], learner.ridges, context)
     sizes = torch.linalg.svdvals(gradient)
     spike = float(sizes[0].square() / sizes.square().sum()) if float(sizes[0]) > 0 else 0.0
-    return FittedFunction(fitted, fitted.selection | {"gradient_share_of_spike": spike}, fitted.warnings)
+    # The rank-one part of the gradient: every neuron moves along this direction, by its sign.
+    direction = x[first].mT @ residual / len(first)
+    return FittedFunction(
+        fitted,
+        fitted.selection | {"gradient_share_of_spike": spike},
+        fitted.warnings,
+        lambda rows: {1: rows @ direction},
+    )
 
 
 def fit_staged_spectral(
@@ -66,7 +73,12 @@ def fit_staged_spectral(
     powers, terms = product_features(1, learner.degree, "hermite")
     upper = ridge_on(powers, terms, estimate(x[second]), y[second], learner.ridges, context)
     selection = {f"lower.{name}": value for name, value in lower.selection.items()} | upper.selection
-    return FittedFunction(lambda rows: upper(estimate(rows)), selection, (*lower.warnings, *upper.warnings))
+    return FittedFunction(
+        lambda rows: upper(estimate(rows)),
+        selection,
+        (*lower.warnings, *upper.warnings),
+        lambda rows: {1: estimate(rows)},
+    )
 
 
 class _LofiLayer:

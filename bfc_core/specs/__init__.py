@@ -7,6 +7,7 @@ from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.inputs import (
     AnyInputs,
     CorrelatedGaussianInputs,
+    CubeInputs,
     GaussianInputs,
     GaussianMixtureInputs,
     InputSpec,
@@ -38,6 +39,14 @@ from bfc_core.specs.learners import (
     StagedLearner,
     label_of,
 )
+from bfc_core.specs.plain_targets import (
+    Harmonic,
+    HierarchicalPolynomial,
+    MultiIndex,
+    PlainTarget,
+    Staircase,
+    TabularRfm,
+)
 from bfc_core.specs.report import Measurement, Metrics, Outcome, Report
 from bfc_core.specs.run import RunSpec
 from bfc_core.specs.targets import (
@@ -67,11 +76,14 @@ __all__ = [
     "ArcCosineKernel",
     "Budget",
     "CorrelatedGaussianInputs",
+    "CubeInputs",
     "ExperimentSpec",
     "Fault",
     "GaussianInputs",
     "GaussianMixtureInputs",
+    "Harmonic",
     "HierarchicalLearner",
+    "HierarchicalPolynomial",
     "HierarchicalQuadratic",
     "Hierarchy",
     "InputSpec",
@@ -86,9 +98,11 @@ __all__ = [
     "MatchedComputeControl",
     "Measurement",
     "Metrics",
+    "MultiIndex",
     "NngpKernel",
     "NtkKernel",
     "Outcome",
+    "PlainTarget",
     "PolynomialKernel",
     "ProductKernel",
     "RbfKernel",
@@ -98,7 +112,9 @@ __all__ = [
     "RunSpec",
     "Spec",
     "StagedLearner",
+    "Staircase",
     "SumKernel",
+    "TabularRfm",
     "TargetSpec",
     "WorkedExample1",
     "WorkedExample2",
