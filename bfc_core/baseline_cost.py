@@ -61,7 +61,8 @@ def baseline_seconds(learner: specs.AnyBaseline, n: int, dim: int, test_samples:
                 n // 2, test_samples, 1, learner.width
             )
         case specs.StagedSpectral():
-            return kernel_seconds(n // 2, rows, 1, feature_count(dim, 2)) + kernel_seconds(n // 2, rows, 1, 8)
+            lower = kernel_seconds(n // 2, rows, 1, feature_count(dim, 2))
+            return 2 * lower + kernel_seconds(n, test_samples, 1, 8)
         case specs.ForwardLofi():
             return kernel_seconds(n, test_samples, 1, _lofi_outputs(learner, dim))
         case specs.BackLofi():

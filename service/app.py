@@ -4,10 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
+from service.api_keys.endpoints import router as api_keys
+from service.auth import KeyUse, authorize
 from service.catalogue.endpoints import router as catalogue
 from service.complexity.endpoints import router as complexity
+from service.complexity_searches.endpoints import router as complexity_searches
+from service.complexity_searches.progress import advance
 from service.config import Settings
 from service.database import open_database
 from service.documentation import install_documentation
@@ -41,7 +45,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     database = open_database(settings.database_url, settings.busy_timeout)
     publisher = Publisher(settings)
-    reconciler = Reconciler(database, publisher, settings)
+    reconciler = Reconciler(
+        database, publisher, settings, also=lambda: advance(database, publisher, settings)
+    )
     app = FastAPI(
         title="BFC",
         version=_version(),
@@ -52,10 +58,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings, app.state.database, app.state.publisher = settings, database, publisher
-    app.add_middleware(RequestEnvelope)
+    app.state.key_use = KeyUse()
+    app.add_middleware(RequestEnvelope, is_open=settings.auth == "loopback")
     install_error_handlers(app)
-    for router in (experiments, complexity, runs, reproductions, catalogue, health):
-        app.include_router(router)
+    for router in (experiments, complexity, complexity_searches, runs, reproductions, catalogue, api_keys):
+        app.include_router(router, dependencies=[Depends(authorize)])
+    app.include_router(health)
     install_documentation(app)
     install_schema(app)
     return app

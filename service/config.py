@@ -36,15 +36,21 @@ class Settings(BaseSettings):
 
     # Where things are
     data_dir: Path = Field(default=Path("var"), description="checkpoints, results, artifacts, locks")
-    database_url: str = Field(default="sqlite:///var/bfc.db")
+    # Addresses hold passwords: they never appear in what prints settings.
+    database_url: str = Field(default="sqlite:///var/bfc.db", repr=False)
     broker_url: str = Field(
-        default="filesystem://", description="filesystem:// (in data_dir), redis://… or amqp://…"
+        default="filesystem://", repr=False, description="filesystem:// (in data_dir), redis://… or amqp://…"
     )
     broker_prefix: str = Field(
         default="", description="put before every queue name; lets tests share a broker"
     )
     busy_timeout: Duration = Field(default=timedelta(seconds=30), description="of SQLite writers")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    auth: Literal["loopback", "keys"] = Field(
+        default="loopback",
+        description="loopback: no keys, and no answer but on the loopback address; keys: every request needs one",
+    )
 
     # Limits, checked before anything is stored
     kernel_memory_limit_bytes: Bytes = Field(default=4 * 2**30, description="peak of one pack")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bfc_core.kernels.explicit import product_features
 from bfc_core.learners.baseline import FitContext, FittedFunction, ridge_on
+from bfc_core.learners.predictor import Selection
 from bfc_core.specs.baselines import BackLofi, ForwardLofi, OneGiantStep, StagedSpectral, TensorDecomposition
 
 ABOVE_NOISE = 2.0
@@ -59,24 +60,31 @@ def fit_one_giant_step(
 def fit_staged_spectral(
     learner: StagedSpectral, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], context: FitContext
 ) -> FittedFunction:
-    """p̂ from ridge on Hermite products of degree ≤ 2 on one half; a polynomial of p̂ on the other."""
-    first, second = context.split(len(x), 0.5)
+    """p̂ from ridge on Hermite products of degree ≤ 2, one on each half; a polynomial of the other half's p̂.
+
+    Fresh points see the mean of the two p̂: the second stage is never fitted on what the first has memorised.
+    """
+    halves = context.split(len(x), 0.5)
     function, count = product_features(x.shape[1], 2, "hermite")
-    lower = ridge_on(function, count, x[first], y[first], learner.ridges, context)
-    seen = lower(x[second])
+    lower = [ridge_on(function, count, x[rows], y[rows], learner.ridges, context) for rows in halves]
+    seen = torch.empty_like(y)
+    seen[halves[1]], seen[halves[0]] = lower[0](x[halves[1]]), lower[1](x[halves[0]])
     centre, spread = seen.mean(), seen.std().clamp_min(torch.finfo(seen.dtype).tiny)
     low, high = seen.min(), seen.max()
 
+    def scaled(values: Tensor) -> Tensor:
+        return ((values.clamp(low, high) - centre) / spread)[:, None]
+
     def estimate(rows: Tensor) -> Tensor:
-        return ((lower(rows).clamp(low, high) - centre) / spread)[:, None]
+        return scaled((lower[0](rows) + lower[1](rows)) / 2)
 
     powers, terms = product_features(1, learner.degree, "hermite")
-    upper = ridge_on(powers, terms, estimate(x[second]), y[second], learner.ridges, context)
-    selection = {f"lower.{name}": value for name, value in lower.selection.items()} | upper.selection
+    upper = ridge_on(powers, terms, scaled(seen), y, learner.ridges, context)
+    selection: Selection = {f"lower.{name}": value for name, value in lower[0].selection.items()}
     return FittedFunction(
         lambda rows: upper(estimate(rows)),
-        selection,
-        (*lower.warnings, *upper.warnings),
+        selection | upper.selection,
+        (*lower[0].warnings, *upper.warnings),
         lambda rows: {1: estimate(rows)},
     )
 

@@ -2,6 +2,7 @@
 
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
+from bfc_core.specs.complexity import ComplexitySpec
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.inputs import (
@@ -75,6 +76,7 @@ __all__ = [
     "AnyTarget",
     "ArcCosineKernel",
     "Budget",
+    "ComplexitySpec",
     "CorrelatedGaussianInputs",
     "CubeInputs",
     "ExperimentSpec",

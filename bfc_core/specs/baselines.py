@@ -153,7 +153,7 @@ class OneGiantStep(Baseline):
 
 
 class StagedSpectral(Baseline):
-    """A degree-2 stage, then a polynomial of what it found, on the other half of the samples.
+    """A degree-2 stage, then a polynomial of what the stage found on the other half of the samples.
 
     The estimate of the first stage is clipped to the range that the second was trained on
     (arXiv:2305.06986, arXiv:2311.13774: targets g(p(x)) with a quadratic p).

@@ -118,6 +118,13 @@ class RecursiveFeatureMachine(Spec):
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9, allow_inf_nan=False)] = 0.2
     feature_map: Literal["identity", "quadratic"] = "identity"
+    metric_scale: Annotated[
+        Literal["trace", "none"],
+        Field(
+            description="'trace' scales every metric to trace dim, so that a bandwidth keeps its meaning; 'none' "
+            "takes the average gradient outer product as it is, as the paper does"
+        ),
+    ] = "trace"
 
 
 StagedLearner = AlgorithmOne | Layerwise | MatchedComputeControl

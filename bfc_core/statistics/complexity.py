@@ -125,6 +125,11 @@ def sample_complexity(errors: Errors, eps: float, delta: float) -> SampleComplex
     )
 
 
+def meets(errors: Mapping[int, float], eps: float, delta: float) -> bool:
+    """Whether a share ≥ 1 − δ of the seeds of one size has error ≤ ε; ``errors`` is seed → error."""
+    return bool(_upper_quantiles(np.array([*errors.values()]), delta) <= eps)
+
+
 def growth(by_dim: Mapping[int, SampleComplexity]) -> Growth:
     """Fit n* ∝ dim^b and n* ∝ exp(c·dim) to the first crossings, and say which fits better.
 

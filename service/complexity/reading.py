@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 
 from bfc_core.statistics.complexity import Crossing, SampleComplexity
 from bfc_core.statistics.curves import (
+    ComplexityCell,
     ComplexityFit,
-    Curve,
     CurveMetric,
     complexity_of,
     curves_of,
@@ -69,8 +69,8 @@ def read_complexity(
         metric=metric,
         eps=eps,
         delta=delta,
-        cells=[_cell(cell.curve, cell.found) for cell in found.cells],
-        fits=[_fit(fit) for fit in found.fits],
+        cells=[cell_read(cell) for cell in found.cells],
+        fits=[fit_read(fit) for fit in found.fits],
         warnings=list(found.warnings),
     )
 
@@ -80,7 +80,9 @@ def theory_read(bound: Bound) -> TheoryRead:
     return TheoryRead.model_validate(bound, from_attributes=True)
 
 
-def _cell(curve: Curve, found: SampleComplexity) -> ComplexityCellRead:
+def cell_read(cell: ComplexityCell) -> ComplexityCellRead:
+    """n* of one curve."""
+    curve, found = cell.curve, cell.found
     return ComplexityCellRead(
         label=curve.label,
         learner=curve.learner,
@@ -105,7 +107,8 @@ def _crossing(crossing: Crossing, found: SampleComplexity) -> CrossingRead:
     )
 
 
-def _fit(fit: ComplexityFit) -> ComplexityFitRead:
+def fit_read(fit: ComplexityFit) -> ComplexityFitRead:
+    """How n* of one learner grows."""
     growth = fit.growth
     return ComplexityFitRead(
         label=fit.label,

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends, Response
 
 from bfc_core.reproductions.preset import Reproduction
 from bfc_core.reproductions.presets import REPRODUCTIONS
+from service.auth import PrincipalDep
 from service.dependencies import (
     DatabaseDep,
     PublisherDep,
@@ -46,16 +47,26 @@ def get_one(name: str) -> ReproductionRead:
     "/{name}", status_code=202, operation_id="reproductions_create", summary="Start a preset's experiments"
 )
 def start(
-    name: str, response: Response, settings: SettingsDep, database: DatabaseDep, publisher: PublisherDep
+    name: str,
+    response: Response,
+    settings: SettingsDep,
+    database: DatabaseDep,
+    publisher: PublisherDep,
+    principal: PrincipalDep,
 ) -> ReproductionStarted:
-    """Submit every experiment of the preset; the verdict is at ``check`` once they have ended."""
+    """Submit every experiment of the preset; the verdict is at ``check`` once they have ended.
+
+    Nothing is reused: to reproduce is to compute again.
+    """
     preset = _named(name)
     check = f"/v1/reproductions/{name}/check"
     response.headers["Location"], response.headers["Retry-After"] = check, "1"
     return ReproductionStarted(
         name=name,
         experiments={
-            role: ExperimentRead.model_validate(submit(spec, None, database, publisher, settings).answer)
+            role: ExperimentRead.model_validate(
+                submit(spec, None, principal, database, publisher, settings, force=True).answer
+            )
             for role, spec in preset.experiments.items()
         },
         check=check,
