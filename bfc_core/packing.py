@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from bfc_core.baseline_cost import baseline_memory_bytes, baseline_seconds
 from bfc_core.kernel_cost import (
     feature_machine_memory_bytes,
     feature_machine_seconds,
@@ -27,6 +28,7 @@ from bfc_core.specs import (
     RunSpec,
     hierarchy_of,
 )
+from bfc_core.specs.baselines import Baseline
 from bfc_core.specs.learners import Joint
 
 MAX_MEMBERS = 16
@@ -82,6 +84,9 @@ def estimate_run(run: RunSpec) -> Estimate:
                 ),
                 feature_machine_memory_bytes(run.n, test_samples),
             )
+        case Baseline():
+            cost = (learner, run.n, run.dim, run.budget.test_samples)
+            return Estimate(0.1 + baseline_seconds(*cost), baseline_memory_bytes(*cost))
         case _:
             assert_never(learner)
 

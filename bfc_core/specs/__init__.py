@@ -8,6 +8,7 @@ from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.inputs import (
     AnyInputs,
     CorrelatedGaussianInputs,
+    CubeInputs,
     GaussianInputs,
     GaussianMixtureInputs,
     InputSpec,
@@ -40,6 +41,14 @@ from bfc_core.specs.learners import (
     StagedLearner,
     label_of,
 )
+from bfc_core.specs.plain_targets import (
+    Harmonic,
+    HierarchicalPolynomial,
+    MultiIndex,
+    PlainTarget,
+    Staircase,
+    TabularRfm,
+)
 from bfc_core.specs.report import Measurement, Metrics, Outcome, Report
 from bfc_core.specs.run import RunSpec
 from bfc_core.specs.targets import (
@@ -71,11 +80,14 @@ __all__ = [
     "ComplexitySpec",
     "CorrectionWindow",
     "CorrelatedGaussianInputs",
+    "CubeInputs",
     "ExperimentSpec",
     "Fault",
     "GaussianInputs",
     "GaussianMixtureInputs",
+    "Harmonic",
     "HierarchicalLearner",
+    "HierarchicalPolynomial",
     "HierarchicalQuadratic",
     "Hierarchy",
     "InputSpec",
@@ -90,9 +102,11 @@ __all__ = [
     "MatchedComputeControl",
     "Measurement",
     "Metrics",
+    "MultiIndex",
     "NngpKernel",
     "NtkKernel",
     "Outcome",
+    "PlainTarget",
     "PolynomialKernel",
     "ProductKernel",
     "RbfKernel",
@@ -102,7 +116,9 @@ __all__ = [
     "RunSpec",
     "Spec",
     "StagedLearner",
+    "Staircase",
     "SumKernel",
+    "TabularRfm",
     "TargetSpec",
     "WorkedExample1",
     "WorkedExample2",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
+from bfc_core.specs.baselines import AnyBaseline, Baseline, label_of_baseline
 from bfc_core.specs.kernels import KernelSpec, label_of_kernel
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -200,11 +201,18 @@ class RecursiveFeatureMachine(Spec):
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9, allow_inf_nan=False)] = 0.2
     feature_map: Literal["identity", "quadratic"] = "identity"
+    metric_scale: Annotated[
+        Literal["trace", "none"],
+        Field(
+            description="'trace' scales every metric to trace dim, so that a bandwidth keeps its meaning; 'none' "
+            "takes the average gradient outer product as it is, as the paper does"
+        ),
+    ] = "trace"
 
 
 StagedLearner = AlgorithmOne | Layerwise | CorrectionWindow | MatchedComputeControl
 HierarchicalLearner = StagedLearner | Joint
-AnyLearner = HierarchicalLearner | KernelRidge | RecursiveFeatureMachine
+AnyLearner = HierarchicalLearner | KernelRidge | RecursiveFeatureMachine | AnyBaseline
 LearnerSpec = Annotated[AnyLearner, Field(discriminator="kind", title="LearnerSpec")]
 
 
@@ -221,5 +229,7 @@ def label_of(learner: AnyLearner) -> str:
             return f"correction_window {'unlimited' if learner.window is None else learner.window}"
         case Layerwise() if learner.head_levels > 0:
             return f"layerwise, head of {learner.head_levels} hidden"
+        case Baseline():
+            return label_of_baseline(learner)
         case _:
             return learner.kind
