@@ -22,6 +22,7 @@ from bfc_core.specs import (
     LOWEST_LEVEL,
     AnyLearner,
     KernelRidge,
+    LabelledTarget,
     Recipe,
     RecursiveFeatureMachine,
     RunSpec,
@@ -110,7 +111,8 @@ def _shape_key(run: RunSpec) -> Hashable:
     """What must agree for runs to be one batched program."""
     learner = run.learner
     if isinstance(learner, Recipe):
-        recipe = tuple((name, value) for name, value in learner.model_dump(exclude={"kind", "mode"}).items())
+        # What tells two schedules apart is no part of the shape: the arms of one recipe share a pack.
+        recipe = tuple((name, getattr(learner, name)) for name in Recipe.model_fields)
         hierarchy = hierarchy_of(run.target)
         shape = (
             tuple(hierarchy.widths.items()),
@@ -118,7 +120,8 @@ def _shape_key(run: RunSpec) -> Hashable:
             hierarchy.level_one_mean,
         )
         together = isinstance(learner, Joint)
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs)
+        task = run.target.task if isinstance(run.target, LabelledTarget) else "regression"
+        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs, task)
     if isinstance(learner, KernelRidge):
         # Nested samples have nested grams: runs of every n keep company.
         return ("single", learner.kind, run.dim)

@@ -29,6 +29,7 @@ from bfc_core.specs.kernels import (
 from bfc_core.specs.learners import (
     AlgorithmOne,
     AnyLearner,
+    CorrectionWindow,
     HierarchicalLearner,
     Joint,
     KernelRidge,
@@ -77,6 +78,7 @@ __all__ = [
     "ArcCosineKernel",
     "Budget",
     "ComplexitySpec",
+    "CorrectionWindow",
     "CorrelatedGaussianInputs",
     "CubeInputs",
     "ExperimentSpec",

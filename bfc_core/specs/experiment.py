@@ -9,6 +9,7 @@ from bfc_core.specs.budget import Budget
 from bfc_core.specs.inputs import GaussianInputs, InputSpec, least_dim_of_inputs
 from bfc_core.specs.learners import (
     AnyLearner,
+    CorrectionWindow,
     Layerwise,
     LearnerSpec,
     MatchedComputeControl,
@@ -113,14 +114,14 @@ class ExperimentSpec(Spec):
         return self
 
     def all_learners(self) -> tuple[AnyLearner, ...]:
-        """The learners asked for, each ``layerwise`` followed by its matched-compute control."""
+        """The learners asked for, each one that freezes levels followed by its matched-compute control."""
         learners: list[AnyLearner] = []
         for learner in self.learners:
             if learner not in learners:
                 learners.append(learner)
-            if isinstance(learner, Layerwise):
+            if isinstance(learner, Layerwise | CorrectionWindow):
                 control = control_of(learner)
-                if control not in self.learners:
+                if control not in self.learners and control not in learners:
                     learners.append(control)
         return tuple(learners)
 
@@ -159,6 +160,7 @@ class ExperimentSpec(Spec):
         return learner.model_copy(update={"steps_per_stage": self.budget.steps_per_stage})
 
 
-def control_of(learner: Layerwise) -> MatchedComputeControl:
-    """The matched-compute control of a layerwise learner: the same recipe on the lower level only."""
-    return MatchedComputeControl(kind="matched_compute_control", **learner.model_dump(exclude={"kind"}))
+def control_of(learner: Layerwise | CorrectionWindow) -> MatchedComputeControl:
+    """The matched-compute control of a learner that freezes: the same recipe on the lower level only."""
+    recipe = {name: value for name, value in learner.model_dump().items() if name in Recipe.model_fields}
+    return MatchedComputeControl(kind="matched_compute_control", **recipe)
