@@ -1,6 +1,6 @@
 """Every baseline through the door, and what each is good at."""
 
-from math import sqrt
+from math import log, sqrt
 from typing import get_args
 
 import pytest
@@ -176,6 +176,22 @@ def test_a_wide_network_is_near_its_limit() -> None:
         return float(torch.stack([e.norm() for e in errors]).mean() / limit.norm())
 
     assert distance(6400) < 0.2 * distance(64)
+
+
+def test_the_error_of_a_finite_width_falls_as_its_inverse_root() -> None:
+    """Two layers of ReLU, no bias, 6 unit vectors in R^10: .109 at width 256 (the catalogue), slope −1/2."""
+    x = normal(6, 10)
+    x /= x.norm(dim=1, keepdim=True)
+    limit = NetworkKernel(True, 1, "relu", 2.0, 0.0).gram(x)
+    errors = {}
+    for width in (256, 65_536):
+        grams = [
+            EmpiricalNtkKernel(10, width, 1, "relu", 2.0, 0.0, torch.Generator().manual_seed(s)).gram(x)
+            for s in range(20)
+        ]
+        errors[width] = float(torch.stack([(gram - limit).norm() for gram in grams]).mean() / limit.norm())
+    assert errors[256] == pytest.approx(0.109, rel=0.1)
+    assert log(errors[256] / errors[65_536]) / log(256) == pytest.approx(0.5, abs=0.05)
 
 
 def test_random_features_tend_to_their_kernels() -> None:
