@@ -61,7 +61,7 @@ def packs_of(runs: Iterable[RunSpec], max_members: int | None = None) -> list[li
     packs: list[list[RunSpec]] = []
     for group in groups.values():
         if isinstance(group[0].learner, Recipe):
-            packs.extend(_staged_packs(group, max_members or _fastest_members(group[0], group[0].learner)))
+            packs.extend(_staged_packs(group, max_members or fastest_members(group[0], group[0].learner)))
         else:
             packs.extend(_short_packs(group))
     return packs
@@ -151,8 +151,11 @@ def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]
     return packs
 
 
-def _fastest_members(run: RunSpec, learner: Recipe) -> int:
-    """Members whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS."""
+def fastest_members(run: RunSpec, learner: Recipe) -> int:
+    """Members of this shape whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS.
+
+    What stands together for another reason, such as the arms of a seed, is stepped in groups of so many.
+    """
     hierarchy = hierarchy_of(run.target)
     lifted = {level: k * (k + 1) // 2 for level, k in hierarchy.widths.items()}
     read = {
