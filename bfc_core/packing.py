@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from bfc_core.baseline_cost import baseline_memory_bytes, baseline_seconds
 from bfc_core.kernel_cost import (
     feature_machine_memory_bytes,
     feature_machine_seconds,
@@ -19,6 +20,7 @@ from bfc_core.kernel_cost import (
 )
 from bfc_core.specs import (
     LOWEST_LEVEL,
+    AlgorithmOne,
     AnyLearner,
     KernelRidge,
     LabelledTarget,
@@ -27,6 +29,7 @@ from bfc_core.specs import (
     RunSpec,
     hierarchy_of,
 )
+from bfc_core.specs.baselines import Baseline
 from bfc_core.specs.learners import Joint
 
 MAX_MEMBERS = 16
@@ -82,6 +85,9 @@ def estimate_run(run: RunSpec) -> Estimate:
                 ),
                 feature_machine_memory_bytes(run.n, test_samples),
             )
+        case Baseline():
+            cost = (learner, run.n, run.dim, run.budget.test_samples)
+            return Estimate(0.1 + baseline_seconds(*cost), baseline_memory_bytes(*cost))
         case _:
             assert_never(learner)
 
@@ -116,7 +122,8 @@ def _shape_key(run: RunSpec) -> Hashable:
         )
         together = isinstance(learner, Joint)
         task = run.target.task if isinstance(run.target, LabelledTarget) else "regression"
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs, task)
+        exact = learner.constants if isinstance(learner, AlgorithmOne) and learner.mode == "exact" else None
+        return ("hierarchical", together, exact, recipe, shape, task, run.dim, run.budget, run.inputs)
     if isinstance(learner, KernelRidge):
         # Nested samples have nested grams: runs of every n keep company.
         return ("single", learner.kind, run.dim)
@@ -191,6 +198,8 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
     elementwise = 40 * learner.batch_size * len(widths) * learner.width
     steps = 2 * len(widths) * learner.steps_per_stage
     size = 4 if learner.precision == "float32" else 8
+    if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
+        steps, flops, elementwise = learner.constants.max_steps, 0, 800_000
     seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
     samples = run.n + run.budget.test_samples
     return Estimate(

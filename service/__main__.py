@@ -13,6 +13,7 @@ import uvicorn
 from service.app import create_app
 from service.auth import check_bind
 from service.config import Settings
+from service.telemetry import configure_logging
 
 SHUTDOWN_SECONDS = 5
 REFUSED = 2
@@ -30,11 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED
+    configure_logging(settings)
     uvicorn.run(
         create_app(settings),
         host=given.host,
         port=given.port,
         access_log=False,
+        log_config=None,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )

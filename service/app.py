@@ -20,6 +20,8 @@ from service.events import Feeds
 from service.experiments.endpoints import router as experiments
 from service.health import router as health
 from service.jobs import Publisher
+from service.metrics import Metrics
+from service.metrics import router as metrics
 from service.middleware import RequestEnvelope
 from service.parent_watch import watch_parent
 from service.reproductions.endpoints import router as reproductions
@@ -33,8 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.feeds = Feeds(database)
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         watch_parent(settings.parent_pipe)
         publisher.start()
         reconciler.start()
@@ -59,10 +60,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings, app.state.database, app.state.publisher = settings, database, publisher
     app.state.key_use = KeyUse()
-    app.add_middleware(RequestEnvelope, is_open=settings.auth == "loopback")
+    app.state.feeds = Feeds(database)
+    app.state.metrics = Metrics(database, settings, app.state.feeds)
+    app.add_middleware(RequestEnvelope, is_open=settings.auth == "loopback", metrics=app.state.metrics)
     install_error_handlers(app)
     # complexity first: its chart has a path that the experiments' charts would take for a name of theirs.
-    for router in (complexity, experiments, complexity_searches, runs, reproductions, catalogue, api_keys):
+    for router in (
+        complexity,
+        experiments,
+        complexity_searches,
+        runs,
+        reproductions,
+        catalogue,
+        api_keys,
+        metrics,
+    ):
         app.include_router(router, dependencies=[Depends(authorize)])
     app.include_router(health)
     install_documentation(app)

@@ -10,8 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import telemetry
 from service.auth import why_refused_without_keys
 from service.error_handlers import defect_response, problem_response
+from service.metrics import Metrics
 
 logger = logging.getLogger("service.access")
 
@@ -38,9 +40,10 @@ HEADERS = {
 class RequestEnvelope:
     """Gives a request its id, bounds its body before anything reads it, and logs how it ended."""
 
-    def __init__(self, app: ASGIApp, *, is_open: bool) -> None:
+    def __init__(self, app: ASGIApp, *, is_open: bool, metrics: Metrics) -> None:
         """``is_open``: there are no API keys, so only this machine is answered."""
         self.app = app
+        self._metrics = metrics
         self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,6 +52,7 @@ class RequestEnvelope:
             await self.app(scope, receive, send)
             return
         request_id = uuid4().hex
+        telemetry.request_id.set(request_id)
         scope.setdefault("state", {})["request_id"] = request_id
         started, status = time.monotonic(), 0
 
@@ -75,12 +79,15 @@ class RequestEnvelope:
                 if status:  # the answer has begun: cutting the connection is all that is left
                     raise
                 await defect_response(dict(scope))(scope, receive, answer)
+        seconds = time.monotonic() - started
+        route = getattr(scope.get("route"), "path", "none")
+        self._metrics.answered(scope["method"] if route != "none" else "any", route, status, seconds)
         fields = {
             "request_id": request_id,
             "method": scope["method"],
             "path": scope["path"],
             "status": status,
-            "seconds": round(time.monotonic() - started, 4),
+            "seconds": round(seconds, 4),
         }
         logger.info("request.answered %s", json.dumps(fields))
 

@@ -24,7 +24,7 @@ from bfc_core.evaluation import Problem
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.seeding import generator_for
-from bfc_core.specs import HierarchicalLearner, Outcome, Recipe, RunSpec, hierarchy_of
+from bfc_core.specs import HierarchicalLearner, LabelledTarget, Outcome, Recipe, RunSpec, hierarchy_of
 from bfc_core.training.adam import Adam
 from bfc_core.training.distillation import initial_distill
 from bfc_core.training.loop import StageState, train_stage
@@ -121,7 +121,8 @@ class HierarchicalPack:
         self.network = DistilledDenseNet(
             hierarchy_of(specs[0].target), specs[0].dim, first.width, first.truncation
         )
-        self.task = specs[0].target.task
+        target = specs[0].target
+        self.task = target.task if isinstance(target, LabelledTarget) else "regression"
         self.objective = Objective.of(first, self.task)
         self.stages = [stages_of(_hierarchical(spec), hierarchy_of(spec.target)) for spec in specs]
         self.depth = max(len(stages) for stages in self.stages)

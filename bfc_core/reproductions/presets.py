@@ -5,6 +5,7 @@ The tolerances leave room for other machines and seeds, not for another outcome:
 
 from typing import Any
 
+from bfc_core.reproductions.baseline_presets import BASELINE_PRESETS
 from bfc_core.reproductions.measures import (
     alpha_slope,
     at_end_of,
@@ -447,6 +448,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         _kernel_lower_bound(),
         _correction_window(),
         _eight_steps(),
+        *BASELINE_PRESETS,
     )
 }
 """By name, in the order of the documentation."""

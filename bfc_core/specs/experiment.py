@@ -15,7 +15,7 @@ from bfc_core.specs.learners import (
     MatchedComputeControl,
     Recipe,
 )
-from bfc_core.specs.run import RunSpec
+from bfc_core.specs.run import RunSpec, check_agreement
 from bfc_core.specs.targets import (
     Alpha,
     HierarchicalQuadratic,
@@ -98,6 +98,7 @@ class ExperimentSpec(Spec):
             raise ValueError(f"dim {min(self.dim)} is too small: this target needs dim ≥ {smallest}")
         if min(self.dim) < least_dim_of_inputs(self.inputs):
             raise ValueError(f"dim {min(self.dim)} is too small: these inputs need dim ≥ 2")
+        check_agreement(self.target, self.inputs, self.learners)
         if self.alphas is not None:
             if not isinstance(self.target, WEIGHTED):
                 raise ValueError(

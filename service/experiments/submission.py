@@ -1,6 +1,8 @@
 """Accepting an experiment once, however often the request arrives."""
 
 import hashlib
+import os
+import signal
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,7 +15,7 @@ from sqlalchemy.orm import Session
 from bfc_core.specs import ExperimentSpec
 from service.api_keys.quotas import check_quotas
 from service.auth import Principal
-from service.config import Settings
+from service.config import CrashPoint, Settings
 from service.database import Database, database_now
 from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
 from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
@@ -94,6 +96,7 @@ def submit(
             answer = read_experiment(session, experiment.id).model_dump(mode="json")
             if key is not None:
                 _remember(session, principal.owner, key, body_hash, answer)
+            _crash_at("before_accept", settings)
     except OperationalError as error:
         if isinstance(error.orig, LockNotAvailable):
             raise IdempotencyKeyInFlightError from error
@@ -103,8 +106,15 @@ def submit(
         if key is None or (known := _known(database, principal.owner, key, body_hash)) is None:
             raise
         return known
+    _crash_at("after_accept", settings)
     publisher.publish(wakeups)
+    _crash_at("after_publish", settings)
     return Submission(answer, replayed=False)
+
+
+def _crash_at(point: CrashPoint, settings: Settings) -> None:
+    if settings.crash_point == point:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _known(database: Database, owner: str, key: str, body_hash: str) -> Submission | None:

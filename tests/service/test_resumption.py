@@ -128,7 +128,7 @@ def test_a_cancelled_run_is_tried_again(api: Api):
 
 def test_a_higher_priority_runs_first(api: Api):
     low = api.submitted()
-    high = api.post(params={"priority": 5}).json()
+    high = api.post(params={"priority": 5, "force": True}).json()
     claim = api.claim()
     assert str(claim.experiment_id) == high["id"]
     api.finish(claim)
