@@ -268,12 +268,10 @@ LearnerSpec = Annotated[AnyLearner, Field(discriminator="kind", title="LearnerSp
 def label_of(learner: AnyLearner) -> str:  # noqa: PLR0911 - one case a kind
     """A short readable name that tells apart what a table's reader must tell apart."""
     match learner:
-        case KernelRidge():
-            name = label_of_kernel(learner.kernel)
+        case KernelRidge() | RecursiveFeatureMachine():
+            kernel = f" {label_of_kernel(learner.kernel)}" if isinstance(learner, KernelRidge) else ""
             given = " given (x, x²−1)" if learner.feature_map == "quadratic" else ""
-            return f"kernel_ridge {name}{given}"
-        case RecursiveFeatureMachine():
-            return learner.kind + (" given (x, x²−1)" if learner.feature_map == "quadratic" else "")
+            return f"{learner.kind}{kernel}{given}"
         case AlgorithmOne(mode="exact"):
             return "algorithm_1 exact"
         case CorrectionWindow():
