@@ -33,9 +33,9 @@ _DIGEST_BYTES = 32
 class EigendecompositionFolder:
     """A folder of eigendecompositions by content hash, with a bound on its size.
 
-    A file is a SHA-256 digest and a NumPy array of n + 1 rows, the eigenvalues first and an eigenvector each; it is written whole or not at
-    all, and one that does not match its digest counts as absent. Beyond ``limit_bytes`` the files that were longest
-    not used go. Several processes may share the folder.
+    A file is a SHA-256 digest and a NumPy array of n + 1 rows, the eigenvalues first and then one eigenvector a row;
+    it is written whole or not at all, and one that does not match its digest counts as absent. Beyond
+    ``limit_bytes`` the files that were longest not used go. Several processes may share the folder.
     """
 
     folder: Path
