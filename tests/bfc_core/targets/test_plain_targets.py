@@ -9,10 +9,19 @@ from pydantic import ValidationError
 
 from bfc_core.inputs import draw_inputs
 from bfc_core.run import execute_pack
-from bfc_core.specs import CubeInputs, ExperimentSpec, GaussianInputs, Outcome, RunSpec, Staircase
+from bfc_core.specs import (
+    CubeInputs,
+    ExperimentSpec,
+    GaussianInputs,
+    KernelRidge,
+    Outcome,
+    RunSpec,
+    Staircase,
+)
 from bfc_core.specs.plain_targets import AnyPlainTarget
 from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
+from bfc_core.theory.sheets import sheet_of, theory_exponent
 
 GAUSSIAN, CUBE = GaussianInputs(kind="gaussian"), CubeInputs(kind="cube")
 DIM = 12
@@ -169,3 +178,21 @@ def test_a_giant_step_shows_the_direction_that_it_found() -> None:
     (report,) = execute_pack([run(body, {"kind": "one_giant_step", "width": 50}, n=2000)])
     assert report.metrics is not None
     assert report.metrics.feature_error_scale_free[1] < 0.1
+
+
+@each
+def test_a_sheet_says_what_kernels_need(body: dict[str, object]) -> None:
+    spec = run(body).target
+    sheet = sheet_of(spec)
+    assert sheet is not None
+    kernel = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": {"kind": "rbf"}})
+    bound = theory_exponent(spec, kernel)
+    assert bound is not None
+    assert bound.exponent == sheet.degree
+    assert theory_exponent(spec, run(body).learner) is None
+
+
+def test_a_staircases_sheet_holds_its_leap() -> None:
+    sheet = sheet_of(Staircase.model_validate({"kind": "staircase", "sets": [[0], [0, 1, 2, 3]]}))
+    assert sheet is not None
+    assert [bound.exponent for bound in sheet.bounds] == [4, 3]
