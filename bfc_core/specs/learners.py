@@ -265,7 +265,7 @@ AnyLearner = HierarchicalLearner | KernelRidge | RecursiveFeatureMachine | AnyBa
 LearnerSpec = Annotated[AnyLearner, Field(discriminator="kind", title="LearnerSpec")]
 
 
-def label_of(learner: AnyLearner) -> str:  # noqa: PLR0911 - one case a kind
+def label_of(learner: AnyLearner) -> str:
     """A short readable name that tells apart what a table's reader must tell apart."""
     match learner:
         case KernelRidge() | RecursiveFeatureMachine():
