@@ -61,9 +61,10 @@ WORKDIR /var/lib/bfc
 USER bfc
 
 FROM runtime AS api
+ENV BFC_AUTH=keys
 COPY --from=api-environment /opt/bfc /opt/bfc
 EXPOSE 8000
-CMD ["uvicorn", "service.app:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "5"]
+CMD ["python", "-m", "service", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM runtime AS migrations
 COPY --from=api-environment /opt/bfc /opt/bfc

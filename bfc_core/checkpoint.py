@@ -33,6 +33,8 @@ class CheckpointFolder:
         self.earlier = earlier
         self.interval_seconds = interval_seconds
         self.saved: Callable[[int, Path, str], None] = lambda step, path, digest: None  # noqa: ARG005
+        self.saving: Callable[[Path], None] = lambda path: None  # noqa: ARG005
+        """Called when a checkpoint's hash is written and its content is not."""
         self._last_save = time.monotonic()
         self._save_seconds = 0.0
 
@@ -51,6 +53,7 @@ class CheckpointFolder:
         digest = hashlib.sha256(content).hexdigest()
         path = self.folder / f"step-{step:012d}.pt"
         _write_whole(path.with_suffix(".sha256"), digest.encode())
+        self.saving(path)
         _write_whole(path, content)
         for old in sorted(self.folder.glob("step-*.pt"), reverse=True)[KEEP:]:
             old.unlink(missing_ok=True)

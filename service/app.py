@@ -4,10 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
+from service.api_keys.endpoints import router as api_keys
+from service.auth import KeyUse, authorize
 from service.catalogue.endpoints import router as catalogue
 from service.complexity.endpoints import router as complexity
+from service.complexity_searches.endpoints import router as complexity_searches
+from service.complexity_searches.progress import advance
 from service.config import Settings
 from service.database import open_database
 from service.documentation import install_documentation
@@ -16,6 +20,8 @@ from service.events import Feeds
 from service.experiments.endpoints import router as experiments
 from service.health import router as health
 from service.jobs import Publisher
+from service.metrics import Metrics
+from service.metrics import router as metrics
 from service.middleware import RequestEnvelope
 from service.parent_watch import watch_parent
 from service.reproductions.endpoints import router as reproductions
@@ -29,8 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.feeds = Feeds(database)
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         watch_parent(settings.parent_pipe)
         publisher.start()
         reconciler.start()
@@ -41,7 +46,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     database = open_database(settings.database_url, settings.busy_timeout)
     publisher = Publisher(settings)
-    reconciler = Reconciler(database, publisher, settings)
+    reconciler = Reconciler(
+        database, publisher, settings, also=lambda: advance(database, publisher, settings)
+    )
     app = FastAPI(
         title="BFC",
         version=_version(),
@@ -52,10 +59,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings, app.state.database, app.state.publisher = settings, database, publisher
-    app.add_middleware(RequestEnvelope)
+    app.state.key_use = KeyUse()
+    app.state.feeds = Feeds(database)
+    app.state.metrics = Metrics(database, settings, app.state.feeds)
+    app.add_middleware(RequestEnvelope, is_open=settings.auth == "loopback", metrics=app.state.metrics)
     install_error_handlers(app)
-    for router in (experiments, complexity, runs, reproductions, catalogue, health):
-        app.include_router(router)
+    # complexity first: its chart has a path that the experiments' charts would take for a name of theirs.
+    for router in (
+        complexity,
+        experiments,
+        complexity_searches,
+        runs,
+        reproductions,
+        catalogue,
+        api_keys,
+        metrics,
+    ):
+        app.include_router(router, dependencies=[Depends(authorize)])
+    app.include_router(health)
     install_documentation(app)
     install_schema(app)
     return app

@@ -25,8 +25,13 @@ Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0)
 Bytes = Annotated[int, Field(gt=0)]
 
 CrashPoint = Literal[
-    "after_claim", "in_training", "before_result_file", "after_result_file", "before_commit", "after_commit"
-]
+    # the API
+    "before_accept", "after_accept", "after_publish",
+    # the worker
+    "after_claim", "before_commit", "after_commit",
+    # the child
+    "in_training", "segfault", "raise", "while_saving", "before_result_file", "after_result_file",
+]  # fmt: skip
 
 
 class Settings(BaseSettings):
@@ -36,15 +41,22 @@ class Settings(BaseSettings):
 
     # Where things are
     data_dir: Path = Field(default=Path("var"), description="checkpoints, results, artifacts, locks")
-    database_url: str = Field(default="sqlite:///var/bfc.db")
+    # Addresses hold passwords: they never appear in what prints settings.
+    database_url: str = Field(default="sqlite:///var/bfc.db", repr=False)
     broker_url: str = Field(
-        default="filesystem://", description="filesystem:// (in data_dir), redis://… or amqp://…"
+        default="filesystem://", repr=False, description="filesystem:// (in data_dir), redis://… or amqp://…"
     )
     broker_prefix: str = Field(
         default="", description="put before every queue name; lets tests share a broker"
     )
     busy_timeout: Duration = Field(default=timedelta(seconds=30), description="of SQLite writers")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+
+    auth: Literal["loopback", "keys"] = Field(
+        default="loopback",
+        description="loopback: no keys, and no answer but on the loopback address; keys: every request needs one",
+    )
 
     # Limits, checked before anything is stored
     kernel_memory_limit_bytes: Bytes = Field(default=4 * 2**30, description="peak of one pack")
@@ -101,6 +113,10 @@ class Settings(BaseSettings):
         default=None, description="descriptor whose closing ends this process; set by the embedded stack"
     )
     crash_point: CrashPoint | None = Field(default=None, description="tests only: die at this named line")
+    crash_attempts: Annotated[int, Field(ge=1)] = Field(
+        default=1_000_000,
+        description="tests only: how many attempts at a pack the child's crash points spoil",
+    )
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Self:

@@ -191,10 +191,8 @@ def _supervise(data_dir: Path, port: int, environment: Mapping[str, str], stoppi
     reading, writing = os.pipe()
     environment = {**environment, "BFC_PARENT_PIPE": str(reading)}
     python = [sys.executable, "-m"]
-    api = ["uvicorn", "--factory", "service.app:create_app", "--host", _HOST, "--port", str(port)]
-    quiet = ["--timeout-graceful-shutdown", "5", "--no-access-log"]
     children = [
-        Child("api", [*python, *api, *quiet], environment, reading),
+        Child("api", [*python, "service", "--host", _HOST, "--port", str(port)], environment, reading),
         Child("worker", [*python, "worker"], environment, reading),
     ]
     state = data_dir / STATE_FILE

@@ -1,11 +1,12 @@
 """Refusals of the API, named for the fact they carry; ``error_handlers`` turns them into problem+json."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from service.models import ExperimentStatus, RunStatus
+from service.models import ComplexitySearchStatus, ExperimentStatus, RunStatus, Scope
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class ExperimentNotFoundError(ServiceError):
 
     def __init__(self, experiment_id: UUID) -> None:
         super().__init__(f"there is no experiment {experiment_id}")
+
+
+class ComplexitySearchNotFoundError(ServiceError):
+    """No search for n* has this id."""
+
+    status_code, code, title = 404, "complexity_search_not_found", "Search not found"
+
+    def __init__(self, search_id: UUID) -> None:
+        super().__init__(f"there is no complexity search {search_id}")
 
 
 class RunNotFoundError(ServiceError):
@@ -89,6 +99,65 @@ class ChartNotFoundError(ServiceError):
         super().__init__(f"there is no chart {name!r}; there are {', '.join(known)}")
 
 
+class ApiKeyNotFoundError(ServiceError):
+    """No key that holds has this id."""
+
+    status_code, code, title = 404, "api_key_not_found", "API key not found"
+
+    def __init__(self, key_id: UUID) -> None:
+        super().__init__(f"there is no API key {key_id} that is not revoked")
+
+
+class KeyMissingError(ServiceError):
+    """No key, or none that holds; which of them is nobody's business."""
+
+    status_code, code, title = 401, "key_missing", "API key needed"
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+    def __init__(self) -> None:
+        super().__init__("send an API key that is neither expired nor revoked: Authorization: Bearer bfc_…")
+
+
+class ScopeMissingError(ServiceError):
+    """The key holds, but not for this."""
+
+    status_code, code, title = 403, "scope_missing", "Scope missing"
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(f"this needs a key with the scope {scope}", facts={"allowed": [scope.value]})
+
+
+class NotTheOwnerError(ServiceError):
+    """A thing of another owner."""
+
+    status_code, code, title = 403, "not_the_owner", "Not the owner"
+
+    def __init__(self) -> None:
+        super().__init__("it belongs to another owner; only they or an admin may change it")
+
+
+class RateLimitedError(ServiceError):
+    """The key asks faster than it may."""
+
+    status_code, code, title = 429, "rate_limited", "Too many requests"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("this key asks faster than it may; wait as long as Retry-After says")
+        self.headers = {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+
+class QuotaExceededError(ServiceError):
+    """More than the key's quota allows; nothing was stored."""
+
+    status_code, code, title = 429, "quota_exceeded", "Quota exceeded"
+    headers: Mapping[str, str] = {"Retry-After": "60"}
+
+    def __init__(self, quota: str, limit: float, used: float, asked: float) -> None:
+        super().__init__(
+            f"the quota {quota} of this key is {limit:g}: {used:g} are used and {asked:g} were asked for"
+        )
+
+
 class PlanRefusedError(ServiceError):
     """The experiment is well formed but would not fit this deployment."""
 
@@ -126,12 +195,26 @@ class IdempotencyKeyInFlightError(ServiceError):
         super().__init__("another request with this Idempotency-Key is being answered; ask again in a moment")
 
 
+class NotInThisStateError(ServiceError):
+    """The action does not fit the present status."""
+
+    status_code, code, title = 409, "not_in_this_state", "Not in its present state"
+
+    def __init__(self, noun: str, noun_id: UUID, action: str, status: str, allowed: list[str]) -> None:
+        super().__init__(
+            f"{noun} {noun_id} is {status}; it can be {action} while {', '.join(allowed)}",
+            facts={"current": status, "allowed": allowed},
+        )
+
+
 class AlreadyFinishedError(ServiceError):
-    """Too late: the experiment or run has ended."""
+    """Too late: the experiment, run or search has ended."""
 
     status_code, code, title = 409, "already_finished", "Already finished"
 
-    def __init__(self, noun: str, noun_id: UUID, status: ExperimentStatus | RunStatus) -> None:
+    def __init__(
+        self, noun: str, noun_id: UUID, status: ExperimentStatus | RunStatus | ComplexitySearchStatus
+    ) -> None:
         live = [word.value for word in type(status) if not word.is_terminal]
         super().__init__(
             f"{noun} {noun_id} is {status}; it can be cancelled while {', '.join(live)}",

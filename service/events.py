@@ -97,6 +97,8 @@ class Feeds:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._feeds: dict[UUID, Feed] = {}
+        self.streams = 0
+        """Clients that are being streamed to."""
 
     @asynccontextmanager
     async def watching(self, experiment_id: UUID) -> AsyncIterator[Feed]:
@@ -121,6 +123,14 @@ class Feeds:
             experiment_id: an experiment that exists.
             after: the last event the client has seen, which takes the snapshot's place.
         """
+        self.streams += 1
+        try:
+            async for message in self._messages(experiment_id, after):
+                yield message
+        finally:
+            self.streams -= 1
+
+    async def _messages(self, experiment_id: UUID, after: int | None) -> AsyncIterator[dict[str, str]]:
         async with self.watching(experiment_id) as feed:
             if after is None:
                 state, seen = await run_in_threadpool(self._snapshot, experiment_id)

@@ -37,3 +37,21 @@ EXPERIMENTS: dict[str, Example] = {
 }
 
 EXPERIMENT_EXAMPLES = Body(openapi_examples=EXPERIMENTS)
+
+COMPLEXITY: dict[str, Any] = {
+    "name": "samples that joint training and a kernel need",
+    "target": {"kind": "hierarchical_quadratic", "widths": [2, 1], "alphas": [1, 0.1]},
+    "learners": [
+        {"kind": "joint", "steps_per_stage": 200},
+        {"kind": "kernel_ridge", "kernel": {"kind": "polynomial", "degree": 4}},
+    ],
+    "dim": [6, 8],
+    "eps": 0.1,
+    "delta": 0.2,
+    "n_min": 32,
+    "n_max": 1024,
+    "seeds": 5,
+    "budget": {"test_samples": 1000},
+}
+
+COMPLEXITY_EXAMPLES = {"two learners": Example(summary="n* of two learners", value=COMPLEXITY)}

@@ -10,7 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import telemetry
+from service.auth import why_refused_without_keys
 from service.error_handlers import defect_response, problem_response
+from service.metrics import Metrics
 
 logger = logging.getLogger("service.access")
 
@@ -21,17 +24,27 @@ BODY_SECONDS = 30.0
 BACKSLASH, QUOTE = ord("\\"), ord('"')
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
+        "object-src 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
 
 class RequestEnvelope:
     """Gives a request its id, bounds its body before anything reads it, and logs how it ended."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, is_open: bool, metrics: Metrics) -> None:
+        """``is_open``: there are no API keys, so only this machine is answered."""
         self.app = app
+        self._metrics = metrics
+        self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -39,6 +52,7 @@ class RequestEnvelope:
             await self.app(scope, receive, send)
             return
         request_id = uuid4().hex
+        telemetry.request_id.set(request_id)
         scope.setdefault("state", {})["request_id"] = request_id
         started, status = time.monotonic(), 0
 
@@ -52,7 +66,9 @@ class RequestEnvelope:
                     headers.setdefault(name, value)
             await send(message)
 
-        body, refusal = await _checked_body(scope, receive)
+        body, refusal = b"", self._outside(scope)
+        if refusal is None:
+            body, refusal = await _checked_body(scope, receive)
         if refusal is not None:
             await refusal(scope, receive, answer)
         else:
@@ -63,14 +79,26 @@ class RequestEnvelope:
                 if status:  # the answer has begun: cutting the connection is all that is left
                     raise
                 await defect_response(dict(scope))(scope, receive, answer)
+        seconds = time.monotonic() - started
+        route = getattr(scope.get("route"), "path", "none")
+        self._metrics.answered(scope["method"] if route != "none" else "any", route, status, seconds)
         fields = {
             "request_id": request_id,
             "method": scope["method"],
             "path": scope["path"],
             "status": status,
-            "seconds": round(time.monotonic() - started, 4),
+            "seconds": round(seconds, 4),
         }
         logger.info("request.answered %s", json.dumps(fields))
+
+    def _outside(self, scope: Scope) -> Response | None:
+        if not self._is_open:
+            return None
+        headers = Headers(scope=scope)
+        reason = why_refused_without_keys(scope, headers.get("host"), headers.get("origin"))
+        if reason is None:
+            return None
+        return problem_response(dict(scope), 403, "outside_loopback", "Not from this machine", reason)
 
 
 async def _checked_body(scope: Scope, receive: Receive) -> tuple[bytes, Response | None]:

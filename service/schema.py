@@ -17,10 +17,14 @@ from service.error_handlers import MEDIA_TYPE, Problem
 
 PROBLEM_STATUSES = {
     "400": "The request cannot be read",
+    "401": "No API key that holds",
+    "403": "The key may not do this, or no key is needed and the request is not from this machine",
     "404": "There is no such thing",
+    "408": "The body did not arrive",
     "409": "Not in its present state",
     "413": "The body is too large",
     "422": "The request does not fit its schema or this deployment",
+    "429": "Faster, or more, than the key allows",
     "503": "The database does not answer",
 }
 
@@ -51,8 +55,17 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas |= problem.pop("$defs", {})
     schemas["Problem"] = problem
     answer = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "an API key; not needed where the server answers on its loopback address without keys",
+        }
+    }
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            if path.startswith("/v1"):
+                operation["security"] = [{"key": []}]
             responses = operation["responses"]
             responses.pop("422", None)
             for status, description in PROBLEM_STATUSES.items():

@@ -11,6 +11,7 @@ from service.database import open_database
 from service.jobs import Publisher
 from service.parent_watch import watch_parent
 from service.runs.reconciler import Reconciler
+from service.telemetry import configure_logging
 from worker.celery_app import build_app
 from worker.child_process import ChildStarter
 from worker.devices import choose_device
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 def main() -> int:
     """Run a worker; the exit code is 0 after a drain."""
     settings = Settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging(settings)
     device = choose_device(settings.device)
     # Children inherit it; the number of threads of OpenMP and the visible GPUs are read once, at import of torch.
     threads = settings.child_threads or max(1, (os.cpu_count() or 1) // settings.concurrency)
@@ -36,7 +37,7 @@ def main() -> int:
     starter = ChildStarter(settings.child_start)
     starter.warm()
     training = Training(settings, database, publisher, starter, device, slot.worker_id)
-    housekeeping = Housekeeping(settings, database, publisher, slot)
+    housekeeping = Housekeeping(settings, database, publisher, slot, lambda: training.fenced_writes)
     reconciler = Reconciler(database, publisher, settings, also=housekeeping.tick)
     housekeeping.begin()
     reconciler.start()

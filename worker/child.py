@@ -70,6 +70,10 @@ class PipeObserver:
         """Die here if a test asked for it."""
         if point == self._crash_point:
             os.kill(os.getpid(), signal.SIGKILL)
+        if point == "in_training" and self._crash_point == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if point == "in_training" and self._crash_point == "raise":
+            raise RuntimeError("a defect that a test asked for")
 
     def progressed(self, step: int, steps: int) -> None:
         """Send it, a few times a second."""
@@ -134,6 +138,7 @@ def _train(job: ChildJob, observer: PipeObserver) -> None:
     checkpoints.saved = lambda step, path, digest: observer.send(
         "checkpoint", step=step, path=str(path), sha256=digest
     )
+    checkpoints.saving = lambda path: observer.crash_at("while_saving")  # noqa: ARG005
     specs = [RunSpec.model_validate(spec) for spec in job.specs]
     is_cached = job.kernel_cache is not None and job.kernel_cache_limit_bytes > 0
     kernel_cache = (

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from sqlalchemy import select
@@ -24,12 +25,18 @@ class Housekeeping:
     """Called from the reconciler's thread."""
 
     def __init__(
-        self, settings: Settings, database: Database, publisher: Publisher, slot: WorkerSlot
+        self,
+        settings: Settings,
+        database: Database,
+        publisher: Publisher,
+        slot: WorkerSlot,
+        fenced_writes: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._database = database
         self._publisher = publisher
         self._slot = slot
+        self._fenced_writes = fenced_writes
         self._has_taken_over = False
         self._next_sweep = 0.0
 
@@ -84,6 +91,7 @@ class Housekeeping:
                 )
                 session.add(row)
             row.heartbeat_at = now
+            row.fenced_writes = self._fenced_writes()
 
     def _sweep(self) -> None:
         kept = packs_on_disk(self._settings.data_dir)

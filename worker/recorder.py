@@ -43,7 +43,7 @@ class _Pending:
 class Recorder:
     """Heartbeats, progress, measurements and the look for cancels, for one claim.
 
-    ``cancelled`` and ``is_fenced`` are read by the thread that watches the child.
+    ``cancelled``, ``is_held`` and ``is_fenced`` are read by the thread that watches the child.
     """
 
     def __init__(self, database: Database, claim: Claim, settings: Settings) -> None:
@@ -58,6 +58,7 @@ class Recorder:
         self._next_progress = 0.0
         self.cancelled: frozenset[UUID] = frozenset()
         self.is_fenced = False
+        self.is_held = False
 
     def start(self) -> None:
         """Record in a thread until ``end``."""
@@ -139,6 +140,7 @@ class Recorder:
                     self._next_progress = time.monotonic() + self._settings.progress_interval.total_seconds()
                 with self._database.reading() as session:
                     self.cancelled = claims.cancel_requests(session, self._claim)
+                    self.is_held = claims.is_held(session, self._claim)
             except FencedError:
                 logger.warning("attempt.fenced pack_id=%s fence=%s", self._claim.pack_id, self._claim.fence)
                 self.is_fenced = True

@@ -77,7 +77,7 @@ class Supervision:
             return Ending(EndingKind.FENCED)
         if self._verdict is not None:
             return self._verdict
-        if self._draining.is_set():
+        if self._shall_give_back():
             return Ending(EndingKind.RELEASED)
         return Ending(EndingKind.CRASHED, "child_died", f"the training process ended with code {code}")
 
@@ -107,11 +107,15 @@ class Supervision:
         elif self._kill_at is not None:
             if now >= self._kill_at:
                 self._child.kill()
-        elif self._draining.is_set():
+        elif self._shall_give_back():
             self._stop(self._settings.drain_grace.total_seconds())
         else:
             self._carry_cancels()
             self._enforce_limits(now)
+
+    def _shall_give_back(self) -> bool:
+        """Whether this worker ends or the experiment is paused: neither counts against the pack."""
+        return self._draining.is_set() or self._recorder.is_held
 
     def _carry_cancels(self) -> None:
         wanted = self._recorder.cancelled

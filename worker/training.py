@@ -49,6 +49,8 @@ class Training:
         self._worker_id = worker_id
         self.draining = threading.Event()
         """Set when this worker shall end: packs are checkpointed and given back."""
+        self.fenced_writes = 0
+        """How often a claim of this worker turned out to be over."""
 
     def train(self, pack_id: int) -> None:
         """Work on the most urgent pack; ``pack_id`` is only what woke us."""
@@ -67,6 +69,7 @@ class Training:
         try:
             self._work(claim)
         except FencedError as error:
+            self.fenced_writes += 1
             logger.warning("pack.lost pack_id=%s fence=%s", error.pack_id, error.fence)
 
     def _claim(self) -> Claim | None:
@@ -177,7 +180,7 @@ class Training:
             kernel_memory_limit_bytes=settings.kernel_memory_limit_bytes,
             kernel_cache=str(settings.data_dir.absolute() / "kernel-cache"),
             kernel_cache_limit_bytes=settings.kernel_cache_limit_bytes,
-            crash_point=settings.crash_point,
+            crash_point=settings.crash_point if claim.attempt <= settings.crash_attempts else None,
         )
 
     def _crash_at(self, point: CrashPoint) -> None:

@@ -32,7 +32,7 @@ from bfc_core.learners.hierarchical import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.seeding import generator_for
-from bfc_core.specs import AlgorithmOne, AnyLearner, Outcome, RunSpec, hierarchy_of
+from bfc_core.specs import AlgorithmOne, AnyLearner, LabelledTarget, Outcome, RunSpec, hierarchy_of
 from bfc_core.theory.algorithm_1 import ExactConstants
 from bfc_core.training.distillation import initial_distill
 from bfc_core.training.exact_regularizer import ExactRegularizer
@@ -94,7 +94,8 @@ class ExactPack:
             hierarchy_of(specs[0].target), specs[0].dim, learner.width, learner.truncation
         )
         self.levels = tuple(self.network.levels)
-        self.is_margin = specs[0].target.task == "classification"
+        target = specs[0].target
+        self.is_margin = isinstance(target, LabelledTarget) and target.task == "classification"
         self.objective = Objective(
             "logistic" if self.is_margin else "squared", margin_slope=learner.margin_slope
         )

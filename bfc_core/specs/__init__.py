@@ -2,11 +2,13 @@
 
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
+from bfc_core.specs.complexity import ComplexitySpec
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.inputs import (
     AnyInputs,
     CorrelatedGaussianInputs,
+    CubeInputs,
     GaussianInputs,
     GaussianMixtureInputs,
     InputSpec,
@@ -40,6 +42,14 @@ from bfc_core.specs.learners import (
     StagedLearner,
     label_of,
 )
+from bfc_core.specs.plain_targets import (
+    Harmonic,
+    HierarchicalPolynomial,
+    MultiIndex,
+    PlainTarget,
+    Staircase,
+    TabularRfm,
+)
 from bfc_core.specs.report import Measurement, Metrics, Outcome, Report
 from bfc_core.specs.run import RunSpec
 from bfc_core.specs.targets import (
@@ -68,14 +78,18 @@ __all__ = [
     "AnyTarget",
     "ArcCosineKernel",
     "Budget",
+    "ComplexitySpec",
     "CorrectionWindow",
     "CorrelatedGaussianInputs",
+    "CubeInputs",
     "ExactMode",
     "ExperimentSpec",
     "Fault",
     "GaussianInputs",
     "GaussianMixtureInputs",
+    "Harmonic",
     "HierarchicalLearner",
+    "HierarchicalPolynomial",
     "HierarchicalQuadratic",
     "Hierarchy",
     "InputSpec",
@@ -90,9 +104,11 @@ __all__ = [
     "MatchedComputeControl",
     "Measurement",
     "Metrics",
+    "MultiIndex",
     "NngpKernel",
     "NtkKernel",
     "Outcome",
+    "PlainTarget",
     "PolynomialKernel",
     "ProductKernel",
     "RbfKernel",
@@ -102,7 +118,9 @@ __all__ = [
     "RunSpec",
     "Spec",
     "StagedLearner",
+    "Staircase",
     "SumKernel",
+    "TabularRfm",
     "TargetSpec",
     "WorkedExample1",
     "WorkedExample2",

@@ -15,7 +15,7 @@ from bfc_core.specs.learners import (
     MatchedComputeControl,
     Recipe,
 )
-from bfc_core.specs.run import RunSpec
+from bfc_core.specs.run import RunSpec, check_agreement
 from bfc_core.specs.targets import (
     Alpha,
     HierarchicalQuadratic,
@@ -31,7 +31,8 @@ WEIGHTED = (HierarchicalQuadratic, KernelHardInstance)
 """Targets with one α a level, which the axis ``alphas`` may replace."""
 
 
-def _one_is_a_list(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+def one_is_a_list(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """A number stands for the list of it alone."""
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -43,7 +44,8 @@ def _count_is_a_range(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
     return value
 
 
-def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of an axis, unless one is named twice."""
     if len(set(values)) != len(values):
         raise ValueError("an axis must not name a value twice")
     return values
@@ -67,25 +69,25 @@ class ExperimentSpec(Spec):
     n: Annotated[
         tuple[Samples, ...],
         Field(min_length=1, max_length=200),
-        BeforeValidator(_one_is_a_list),
-        AfterValidator(_all_different),
+        BeforeValidator(one_is_a_list),
+        AfterValidator(all_different),
     ]
     dim: Annotated[
         tuple[Dim, ...],
         Field(min_length=1, max_length=100),
-        BeforeValidator(_one_is_a_list),
-        AfterValidator(_all_different),
+        BeforeValidator(one_is_a_list),
+        AfterValidator(all_different),
     ]
     seeds: Annotated[
         tuple[Seed, ...],
         Field(min_length=1, max_length=1000),
         BeforeValidator(_count_is_a_range),
-        AfterValidator(_all_different),
+        AfterValidator(all_different),
     ] = (0, 1, 2)
     alphas: Annotated[
         tuple[Alphas, ...] | None,
         Field(min_length=1, max_length=100),
-        AfterValidator(lambda v: v and _all_different(v)),
+        AfterValidator(lambda v: v and all_different(v)),
     ] = None
     budget: Budget = Budget()
 
@@ -96,6 +98,7 @@ class ExperimentSpec(Spec):
             raise ValueError(f"dim {min(self.dim)} is too small: this target needs dim ≥ {smallest}")
         if min(self.dim) < least_dim_of_inputs(self.inputs):
             raise ValueError(f"dim {min(self.dim)} is too small: these inputs need dim ≥ 2")
+        check_agreement(self.target, self.inputs, self.learners)
         if self.alphas is not None:
             if not isinstance(self.target, WEIGHTED):
                 raise ValueError(

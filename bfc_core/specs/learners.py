@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
+from bfc_core.specs.baselines import AnyBaseline, Baseline, label_of_baseline
 from bfc_core.specs.kernels import KernelSpec, label_of_kernel
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -249,28 +250,35 @@ class RecursiveFeatureMachine(Spec):
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9, allow_inf_nan=False)] = 0.2
     feature_map: Literal["identity", "quadratic"] = "identity"
+    metric_scale: Annotated[
+        Literal["trace", "none"],
+        Field(
+            description="'trace' scales every metric to trace dim, so that a bandwidth keeps its meaning; 'none' "
+            "takes the average gradient outer product as it is, as the paper does"
+        ),
+    ] = "trace"
 
 
 StagedLearner = AlgorithmOne | Layerwise | CorrectionWindow | MatchedComputeControl
 HierarchicalLearner = StagedLearner | Joint
-AnyLearner = HierarchicalLearner | KernelRidge | RecursiveFeatureMachine
+AnyLearner = HierarchicalLearner | KernelRidge | RecursiveFeatureMachine | AnyBaseline
 LearnerSpec = Annotated[AnyLearner, Field(discriminator="kind", title="LearnerSpec")]
 
 
 def label_of(learner: AnyLearner) -> str:
     """A short readable name that tells apart what a table's reader must tell apart."""
     match learner:
-        case KernelRidge():
-            name = label_of_kernel(learner.kernel)
+        case KernelRidge() | RecursiveFeatureMachine():
+            kernel = f" {label_of_kernel(learner.kernel)}" if isinstance(learner, KernelRidge) else ""
             given = " given (x, x²−1)" if learner.feature_map == "quadratic" else ""
-            return f"kernel_ridge {name}{given}"
-        case RecursiveFeatureMachine():
-            return learner.kind + (" given (x, x²−1)" if learner.feature_map == "quadratic" else "")
+            return f"{learner.kind}{kernel}{given}"
         case AlgorithmOne(mode="exact"):
             return "algorithm_1 exact"
         case CorrectionWindow():
             return f"correction_window {'unlimited' if learner.window is None else learner.window}"
         case Layerwise() if learner.head_levels > 0:
             return f"layerwise, head of {learner.head_levels} hidden"
+        case Baseline():
+            return label_of_baseline(learner)
         case _:
             return learner.kind

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self, assert_never
 from pydantic import Field, field_validator, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, Spec
+from bfc_core.specs.plain_targets import AnyPlainTarget, PlainTarget, least_dim_of_plain
 
 Width = Annotated[int, Field(ge=1, le=64)]
 Alpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -148,7 +149,7 @@ class KernelHardInstance(LabelledTarget):
         return int(2 ** len(self.alphas))
 
 
-AnyTarget = HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance
+AnyTarget = HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance | AnyPlainTarget
 TargetSpec = Annotated[AnyTarget, Field(discriminator="kind", title="TargetSpec")]
 
 
@@ -157,6 +158,9 @@ def hierarchy_of(target: AnyTarget) -> Hierarchy:
 
     A null twin is described as the target that it is the twin of.
     Example 1 reads x itself at level 2, so its levels have degree 2 and 4; example 2 does not centre level 1.
+
+    Raises:
+        ValueError: the target is no hierarchy of quadratic levels.
     """
     match target:
         case HierarchicalQuadratic():
@@ -184,6 +188,8 @@ def hierarchy_of(target: AnyTarget) -> Hierarchy:
                 connections=default_connections(len(target.alphas)),
                 level_one_mean=1.0,
             )
+        case PlainTarget():
+            raise ValueError(f"the target {target.kind} is no hierarchy of quadratic levels")
         case _:
             assert_never(target)
 
@@ -212,6 +218,8 @@ def least_dim(target: AnyTarget) -> int:
             return 4
         case KernelHardInstance():
             return target.sparsity
+        case PlainTarget():
+            return least_dim_of_plain(target)
 
 
 def _check_connections(connections: dict[int, tuple[int, ...]], levels: int) -> None:

@@ -11,6 +11,7 @@ from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from bfc_core.specs import ExperimentSpec
+from service.auth import PrincipalDep
 from service.charts.build import CHARTS, build_chart, chart_svg
 from service.dependencies import (
     Cursor,
@@ -22,7 +23,7 @@ from service.dependencies import (
     SettingsDep,
     refuse_unknown_parameters,
 )
-from service.errors import AlreadyFinishedError, ChartNotFoundError
+from service.errors import AlreadyFinishedError, ChartNotFoundError, NotInThisStateError
 from service.events import PING_SECONDS
 from service.examples import EXPERIMENT_EXAMPLES
 from service.experiments.comparison import read_comparison
@@ -49,6 +50,12 @@ from service.models import ExperimentStatus, RunStatus
 from service.pagination import Page, decode_cursor, encode_cursor
 from service.runs.cancellation import ExperimentAlreadyFinishedError, cancel_experiment
 from service.runs.repository import list_runs
+from service.runs.resumption import (
+    NotPausableError,
+    NotPausedError,
+    pause_experiment,
+    resume_experiment,
+)
 from service.runs.schemas import RunRead
 
 router = APIRouter(
@@ -83,8 +90,10 @@ def create(
     settings: SettingsDep,
     database: DatabaseDep,
     publisher: PublisherDep,
+    principal: PrincipalDep,
     dry_run: Annotated[bool, Query(description="answer the plan, store nothing")] = False,  # noqa: FBT002
     force: Annotated[bool, Query(description="compute cells anew that a finished run answers")] = False,  # noqa: FBT002
+    priority: Annotated[int, Query(ge=-100, le=100, description="higher runs first")] = 0,
     idempotency_key: Key = None,
 ) -> Response:
     """Accept an experiment; it is stored when this answers, and runs as soon as a worker is free.
@@ -93,7 +102,9 @@ def create(
     """
     if dry_run:
         return JSONResponse(_plan(planned(spec, database, settings, force=force)).model_dump(mode="json"))
-    submission = submit(spec, idempotency_key, database, publisher, settings, force=force)
+    submission = submit(
+        spec, idempotency_key, principal, database, publisher, settings, priority=priority, force=force
+    )
     headers = {"Location": f"/v1/experiments/{submission.answer['id']}", "Retry-After": "1"}
     if submission.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -136,14 +147,47 @@ async def get_one(
     operation_id="experiments_cancel",
     summary="Cancel an experiment",
 )
-def post_cancel(experiment_id: UUID, database: DatabaseDep) -> ExperimentRead:
+def post_cancel(experiment_id: UUID, database: DatabaseDep, principal: PrincipalDep) -> ExperimentRead:
     """Cancel every run that has not ended; queued ones end at once."""
     try:
         with database.writing() as session:
-            get_experiment(session, experiment_id)
+            principal.check_owns(get_experiment(session, experiment_id).owner)
             cancel_experiment(session, experiment_id)
     except ExperimentAlreadyFinishedError as error:
         raise AlreadyFinishedError("experiment", error.experiment_id, error.status) from error
+    return _read(database, experiment_id)
+
+
+@router.post(
+    "/{experiment_id}/pause", status_code=202, operation_id="experiments_pause", summary="Pause an experiment"
+)
+def post_pause(experiment_id: UUID, database: DatabaseDep, principal: PrincipalDep) -> ExperimentRead:
+    """Start nothing more of it; what runs is checkpointed and stops within seconds."""
+    try:
+        with database.writing() as session:
+            principal.check_owns(get_experiment(session, experiment_id).owner)
+            pause_experiment(session, experiment_id)
+    except NotPausableError as error:
+        raise NotInThisStateError(
+            "experiment", experiment_id, "paused", error.status, ["queued", "running"]
+        ) from error
+    return _read(database, experiment_id)
+
+
+@router.post(
+    "/{experiment_id}/resume", status_code=202, operation_id="experiments_resume", summary="Let it go on"
+)
+def post_resume(
+    experiment_id: UUID, database: DatabaseDep, publisher: PublisherDep, principal: PrincipalDep
+) -> ExperimentRead:
+    """Go on with a paused experiment, from its checkpoints."""
+    try:
+        with database.writing() as session:
+            principal.check_owns(get_experiment(session, experiment_id).owner)
+            _, wakeups = resume_experiment(session, experiment_id)
+    except NotPausedError as error:
+        raise NotInThisStateError("experiment", experiment_id, "resumed", error.status, ["paused"]) from error
+    publisher.publish(wakeups)
     return _read(database, experiment_id)
 
 

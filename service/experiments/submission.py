@@ -1,6 +1,8 @@
 """Accepting an experiment once, however often the request arrives."""
 
 import hashlib
+import os
+import signal
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,7 +13,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from bfc_core.specs import ExperimentSpec
-from service.config import Settings
+from service.api_keys.quotas import check_quotas
+from service.auth import Principal
+from service.config import CrashPoint, Settings
 from service.database import Database, database_now
 from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
 from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
@@ -20,9 +24,6 @@ from service.jobs import Publisher
 from service.models import IdempotencyKey
 from service.runs.acceptance import accept
 from service.runs.reuse import answered_cells
-
-OWNER = "local"
-"""The only owner while the API has no keys of its own."""
 
 IN_FLIGHT_SECONDS = 2
 """How long a request waits for another with the same key before it answers 409."""
@@ -52,10 +53,12 @@ def planned(spec: ExperimentSpec, database: Database, settings: Settings, *, for
 def submit(
     spec: ExperimentSpec,
     key: str | None,
+    principal: Principal,
     database: Database,
     publisher: Publisher,
     settings: Settings,
     *,
+    priority: int = 0,
     force: bool = False,
 ) -> Submission:
     """Plan, store, commit, then send the wake-ups; under a known key answer what was answered.
@@ -64,13 +67,20 @@ def submit(
         PlanRefusedError: the experiment does not fit the deployment; nothing was stored.
         IdempotencyKeyReusedError: the key belongs to another body.
         IdempotencyKeyInFlightError: the first request with this key takes its time.
+        QuotaExceededError: it would be more than the API key allows; nothing was stored.
     """
     body_hash = hashlib.sha256(f"{spec.canonical_json()}|{force=}".encode()).hexdigest()
-    if key is not None and (known := _known(database, key, body_hash)) is not None:
+    if key is not None and (known := _known(database, principal.owner, key, body_hash)) is not None:
         return known
     found = planned(spec, database, settings, force=force)
     try:
         with database.writing() as session:
+            check_quotas(
+                session,
+                principal,
+                runs=len(found.cells) - found.reused_cells,
+                seconds=found.estimated_seconds,
+            )
             experiment, wakeups = accept(
                 session,
                 spec,
@@ -78,29 +88,38 @@ def submit(
                 found.packs,
                 hashes=[cell.hash for cell in found.cells],
                 answers=[cell.answer.run_id if cell.answer else None for cell in found.cells],
-                owner=OWNER,
+                owner=principal.owner,
                 queue=settings.queue,
                 republish_first=settings.republish_first,
+                priority=priority,
             )
             answer = read_experiment(session, experiment.id).model_dump(mode="json")
             if key is not None:
-                _remember(session, key, body_hash, answer)
+                _remember(session, principal.owner, key, body_hash, answer)
+            _crash_at("before_accept", settings)
     except OperationalError as error:
         if isinstance(error.orig, LockNotAvailable):
             raise IdempotencyKeyInFlightError from error
         raise
     except IntegrityError:
         # Another request with the same key was faster; its answer stands.
-        if key is None or (known := _known(database, key, body_hash)) is None:
+        if key is None or (known := _known(database, principal.owner, key, body_hash)) is None:
             raise
         return known
+    _crash_at("after_accept", settings)
     publisher.publish(wakeups)
+    _crash_at("after_publish", settings)
     return Submission(answer, replayed=False)
 
 
-def _known(database: Database, key: str, body_hash: str) -> Submission | None:
+def _crash_at(point: CrashPoint, settings: Settings) -> None:
+    if settings.crash_point == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _known(database: Database, owner: str, key: str, body_hash: str) -> Submission | None:
     with database.reading() as session:
-        row = session.get(IdempotencyKey, (OWNER, key))
+        row = session.get(IdempotencyKey, (owner, key))
         if row is None:
             return None
         if row.body_hash != body_hash:
@@ -108,13 +127,13 @@ def _known(database: Database, key: str, body_hash: str) -> Submission | None:
         return Submission(row.answer, replayed=True)
 
 
-def _remember(session: Session, key: str, body_hash: str, answer: dict[str, Any]) -> None:
+def _remember(session: Session, owner: str, key: str, body_hash: str, answer: dict[str, Any]) -> None:
     if session.get_bind().dialect.name == "postgresql":
         # The other transaction with this key may have stopped half-way; nobody shall wait for it for long.
         session.execute(text(f"SET LOCAL lock_timeout = '{IN_FLIGHT_SECONDS}s'"))
     session.add(
         IdempotencyKey(
-            owner=OWNER,
+            owner=owner,
             key=key,
             body_hash=body_hash,
             experiment_id=UUID(answer["id"]),

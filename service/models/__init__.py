@@ -1,8 +1,10 @@
 """Tables, one noun a file, the status words beside their table."""
 
+from service.models.api_key import ApiKey, Scope
 from service.models.artifact import Artifact
 from service.models.attempt import Attempt, AttemptOutcome
 from service.models.base import Base, UtcDateTime
+from service.models.complexity_search import ComplexityRound, ComplexitySearch, ComplexitySearchStatus
 from service.models.event import Event, EventName
 from service.models.experiment import Experiment, ExperimentRun, ExperimentStatus
 from service.models.idempotency import IdempotencyKey
@@ -13,10 +15,14 @@ from service.models.run import Run, RunStatus
 from service.models.worker import Worker
 
 __all__ = [
+    "ApiKey",
     "Artifact",
     "Attempt",
     "AttemptOutcome",
     "Base",
+    "ComplexityRound",
+    "ComplexitySearch",
+    "ComplexitySearchStatus",
     "Event",
     "EventName",
     "Experiment",
@@ -29,6 +35,7 @@ __all__ = [
     "Report",
     "Run",
     "RunStatus",
+    "Scope",
     "UtcDateTime",
     "Worker",
 ]

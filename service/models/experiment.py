@@ -15,6 +15,7 @@ class ExperimentStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     PARTIALLY_SUCCEEDED = "partially_succeeded"
@@ -24,7 +25,12 @@ class ExperimentStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether nothing more will happen."""
-        return self not in {ExperimentStatus.QUEUED, ExperimentStatus.RUNNING, ExperimentStatus.CANCELLING}
+        return self not in {
+            ExperimentStatus.QUEUED,
+            ExperimentStatus.RUNNING,
+            ExperimentStatus.PAUSED,
+            ExperimentStatus.CANCELLING,
+        }
 
 
 class Experiment(Base):
@@ -45,6 +51,7 @@ class Experiment(Base):
     code_version: Mapped[str] = mapped_column(String(100))
     run_count: Mapped[int] = mapped_column(Integer)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -54,6 +54,9 @@ class Pack(Base):
     worker_id: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    held_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="its experiment is paused: not to be claimed"
+    )
     run_after: Mapped[datetime] = mapped_column(UtcDateTime)
     publish_at: Mapped[datetime] = mapped_column(
         UtcDateTime, doc="when the reconciler sends the next wake-up"

@@ -22,4 +22,7 @@ class Worker(Base):
     version: Mapped[str] = mapped_column(String(100))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    fenced_writes: Mapped[int] = mapped_column(
+        Integer, default=0, server_default="0", doc="times it found a claim of its own over"
+    )
     stopped_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -151,6 +151,11 @@ def record_measurements(
     )
 
 
+def is_held(session: Session, claim: Claim) -> bool:
+    """Whether the pack's experiment was paused: save, and give the claim back."""
+    return session.scalar(select(Pack.held_at).where(Pack.id == claim.pack_id)) is not None
+
+
 def cancel_requests(session: Session, claim: Claim) -> frozenset[UUID]:
     """Runs of the claim that shall stop.
 

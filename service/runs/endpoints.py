@@ -5,11 +5,20 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from service.dependencies import Cursor, DatabaseDep, Limit, ReadingDep, refuse_unknown_parameters
-from service.errors import AlreadyFinishedError
+from service.auth import PrincipalDep
+from service.dependencies import (
+    Cursor,
+    DatabaseDep,
+    Limit,
+    PublisherDep,
+    ReadingDep,
+    refuse_unknown_parameters,
+)
+from service.errors import AlreadyFinishedError, NotInThisStateError
 from service.pagination import Page
 from service.runs.cancellation import RunAlreadyFinishedError, cancel_run
-from service.runs.repository import list_measurements, read_run
+from service.runs.repository import list_measurements, owner_of, read_run
+from service.runs.resumption import NotRetriableError, retry_run
 from service.runs.schemas import MeasurementRead, RunRead
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[Depends(refuse_unknown_parameters)])
@@ -34,13 +43,31 @@ def get_measurements(
 
 
 @router.post("/{run_id}/cancel", status_code=202, operation_id="runs_cancel", summary="Cancel one run")
-def post_cancel(run_id: UUID, database: DatabaseDep) -> RunRead:
+def post_cancel(run_id: UUID, database: DatabaseDep, principal: PrincipalDep) -> RunRead:
     """Cancel a run; its pack mates go on."""
     try:
         with database.writing() as session:
-            read_run(session, run_id)
+            principal.check_owns(owner_of(session, run_id))
             cancel_run(session, run_id)
     except RunAlreadyFinishedError as error:
         raise AlreadyFinishedError("run", error.run_id, error.status) from error
+    with database.reading() as session:
+        return read_run(session, run_id)
+
+
+@router.post("/{run_id}/retry", status_code=202, operation_id="runs_retry", summary="Try a run again")
+def post_retry(
+    run_id: UUID, database: DatabaseDep, publisher: PublisherDep, principal: PrincipalDep
+) -> RunRead:
+    """Queue a failed or cancelled run again; its experiment is open again until it ends."""
+    try:
+        with database.writing() as session:
+            principal.check_owns(owner_of(session, run_id))
+            _, wakeups = retry_run(session, run_id)
+    except NotRetriableError as error:
+        raise NotInThisStateError(
+            "run", run_id, "tried again", error.status, ["failed", "cancelled"]
+        ) from error
+    publisher.publish(wakeups)
     with database.reading() as session:
         return read_run(session, run_id)

@@ -69,7 +69,12 @@ def claim(session: Session, *, queue: str, worker_id: str, device: str, lease: t
     now = database_now(session)
     eligible = (
         select(Pack.id)
-        .where(Pack.status == PackStatus.QUEUED, Pack.queue == queue, Pack.run_after <= now)
+        .where(
+            Pack.status == PackStatus.QUEUED,
+            Pack.queue == queue,
+            Pack.run_after <= now,
+            Pack.held_at.is_(None),
+        )
         .order_by(Pack.priority.desc(), Pack.id)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True)
@@ -260,7 +265,10 @@ def has_due_wakeups(session: Session) -> bool:
     """Whether ``due_wakeups`` would answer anything; takes no lock."""
     now = database_now(session)
     due = select(Pack.id).where(
-        Pack.status == PackStatus.QUEUED, Pack.publish_at <= now, Pack.run_after <= now
+        Pack.status == PackStatus.QUEUED,
+        Pack.publish_at <= now,
+        Pack.run_after <= now,
+        Pack.held_at.is_(None),
     )
     return session.scalar(due.limit(1)) is not None
 
@@ -270,7 +278,12 @@ def due_wakeups(session: Session, first: timedelta, cap: timedelta, limit: int) 
     now = database_now(session)
     due = session.scalars(
         select(Pack)
-        .where(Pack.status == PackStatus.QUEUED, Pack.publish_at <= now, Pack.run_after <= now)
+        .where(
+            Pack.status == PackStatus.QUEUED,
+            Pack.publish_at <= now,
+            Pack.run_after <= now,
+            Pack.held_at.is_(None),
+        )
         .order_by(Pack.priority.desc(), Pack.id)
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)
@@ -348,6 +361,7 @@ def _split(session: Session, now: datetime, pack: Pack, runs: Sequence[Run]) -> 
             members=1,
             estimated_seconds=estimate.seconds,
             estimated_memory_bytes=estimate.memory_bytes,
+            held_at=pack.held_at,
             run_after=now,
             publish_at=now,
             created_at=now,

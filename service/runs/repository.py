@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from bfc_core.specs import Metrics, RunSpec
 from service.errors import RunNotFoundError
-from service.models import ExperimentRun, Measurement, Pack, Report, Run, RunStatus
+from service.models import Experiment, ExperimentRun, Measurement, Pack, Report, Run, RunStatus
 from service.pagination import Page, decode_cursor, encode_cursor
 from service.runs.schemas import MeasurementRead, RunRead
 
@@ -29,6 +29,20 @@ def read_run(session: Session, run_id: UUID) -> RunRead:
     if row is None:
         raise RunNotFoundError(run_id)
     return _read(row)
+
+
+def owner_of(session: Session, run_id: UUID) -> str:
+    """Who asked for a run first.
+
+    Raises:
+        RunNotFoundError: there is none of this id.
+    """
+    owner = session.scalar(
+        select(Experiment.owner).join(Run, Run.experiment_id == Experiment.id).where(Run.id == run_id)
+    )
+    if owner is None:
+        raise RunNotFoundError(run_id)
+    return owner
 
 
 def list_runs(

@@ -79,6 +79,7 @@ def settle_experiment(session: Session, now: datetime, experiment: Experiment) -
         counts,
         started=experiment.started_at is not None,
         is_cancel_requested=experiment.cancel_requested_at is not None,
+        is_paused=experiment.paused_at is not None,
     )
     if experiment.started_at is None and counts.get(RunStatus.RUNNING):
         experiment.started_at = now

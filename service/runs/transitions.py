@@ -43,6 +43,9 @@ PACK_TRANSITIONS: Mapping[PackStatus, frozenset[PackStatus]] = {
     PackStatus.SPLIT: frozenset(),
 }
 
+RETRIABLE = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
+"""Ends that are no answer: a person, and nobody else, may queue such a run again (``resumption.retry_run``)."""
+
 
 class TransitionNotAllowedError(Exception):
     """Somebody asked for a change that the tables do not know: a defect, never a user's mistake."""
@@ -66,7 +69,7 @@ def check_pack(before: PackStatus, after: PackStatus) -> None:
 
 
 def experiment_status(
-    runs: Mapping[RunStatus, int], *, started: bool, is_cancel_requested: bool
+    runs: Mapping[RunStatus, int], *, started: bool, is_cancel_requested: bool, is_paused: bool = False
 ) -> ExperimentStatus:
     """What the number of runs per status makes of their experiment.
 
@@ -74,11 +77,14 @@ def experiment_status(
         runs: number of runs per status.
         started: whether any run was ever claimed; a requeued experiment does not go back to ``queued``.
         is_cancel_requested: whether the whole experiment was asked to stop.
+        is_paused: whether its packs are held; one that still saves its checkpoint counts as running.
     """
     count = {status: runs.get(status, 0) for status in RunStatus}
     if any(count[status] for status in RunStatus if not status.is_terminal):
         if is_cancel_requested:
             return ExperimentStatus.CANCELLING
+        if is_paused and not count[RunStatus.RUNNING]:
+            return ExperimentStatus.PAUSED
         touched = started or any(count[status] for status in RunStatus if status is not RunStatus.QUEUED)
         return ExperimentStatus.RUNNING if touched else ExperimentStatus.QUEUED
     answered = count[RunStatus.SUCCEEDED] + count[RunStatus.DIVERGED]

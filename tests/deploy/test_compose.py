@@ -170,6 +170,7 @@ def test_the_commands_of_the_composition_carry_an_experiment(document, database_
         "BFC_CONCURRENCY": "1",
         "BFC_LOG_LEVEL": "INFO",
         "BFC_QUEUE": "train.cpu",
+        "BFC_AUTH": document["services"]["api"]["environment"]["BFC_AUTH"],
     }
     binaries = Path(sys.executable).parent
 
@@ -189,9 +190,27 @@ def test_the_commands_of_the_composition_carry_an_experiment(document, database_
             )
 
     assert start("migrations").wait(60) == 0, (tmp_path / "migrations.log").read_text()
+    made = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "service.api_keys",
+            "create",
+            "--owner",
+            "me",
+            "--scope",
+            "read",
+            "--scope",
+            "submit",
+        ],
+        env={"BFC_DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     running = [start("api"), start("worker")]
     try:
-        with bfc_client.connect(f"http://127.0.0.1:{port}") as client:
+        with bfc_client.connect(f"http://127.0.0.1:{port}", token=made.stdout.strip()) as client:
             wait_until(lambda: is_ready(client), 60, lambda: logs(tmp_path))
             spec = yaml.safe_load((ROOT / "examples" / "smallest.yaml").read_text())
             experiment = client.experiments.create(spec).wait(timeout=180)

@@ -41,7 +41,9 @@ def database(settings: Settings) -> Iterator[Database]:
 
 @pytest.fixture
 def api(settings: Settings, database: Database) -> Iterator[TestClient]:
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(settings), base_url="http://127.0.0.1", raise_server_exceptions=False
+    ) as client:
         yield client
 
 

@@ -186,7 +186,7 @@ def test_queued_runs_are_cancelled_at_once_and_only_once(api: Api):
     again = api.client.post(f"{path}/cancel")
     problem = again.json()
     assert (again.status_code, problem["code"], problem["current"]) == (409, "already_finished", "cancelled")
-    assert problem["allowed"] == ["queued", "running", "cancelling"]
+    assert problem["allowed"] == ["queued", "running", "paused", "cancelling"]
 
 
 def test_a_running_experiment_is_cancelling_until_its_worker_stops(api: Api):

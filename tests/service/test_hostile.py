@@ -43,8 +43,8 @@ def test_a_name_never_climbs_out_of_its_place(api: Api, finished: dict, name: st
                  f"/v1/runs/{name}", f"/static/{name}", f"{base}/results.{name}"):  # fmt: skip
         answer = api.get(path)
         # httpx resolves plain dots itself; whatever is left of the path is either a thing or nothing.
-        assert answer.status_code in {200, 404, 405}, path
-        if answer.status_code != 200:
+        assert answer.status_code in {200, 307, 404, 405}, path
+        if answer.status_code >= 400:
             is_problem(answer, answer.status_code)
         assert "root:" not in answer.text
 
@@ -52,7 +52,7 @@ def test_a_name_never_climbs_out_of_its_place(api: Api, finished: dict, name: st
 def test_dots_sent_as_they_are_find_nothing(api: Api) -> None:
     """Without a client that tidies the path up first."""
     for path in ("/static/../app.py", "/static/..%2f..%2fapp.py", "//etc/passwd", "/v1/../../etc/passwd"):
-        answer = raw(api, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = raw(api, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         assert answer.startswith(b"HTTP/1.1 404"), path
         assert b"application/problem+json" in answer
 
@@ -76,10 +76,8 @@ def test_a_body_in_tiny_pieces_is_a_body(api: Api) -> None:
 
 def test_a_body_that_never_comes_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
-    head = (
-        b"POST /v1/experiments HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    )
-    answer = raw(api, head + b"Content-Length: 100\r\n\r\n{")
+    head = b"POST /v1/experiments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    answer = raw(api, head + b"Connection: close\r\nContent-Length: 100\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"body_too_slow" in answer
 
@@ -87,7 +85,7 @@ def test_a_body_that_never_comes_is_given_up(api: Api, monkeypatch: pytest.Monke
 def test_a_client_that_leaves_in_the_middle_of_its_body_stores_nothing(api: Api) -> None:
     before = api.count("experiments")
     body = json.dumps(SMALL).encode()
-    head = b"POST /v1/experiments HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/experiments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with connected(api) as client:
         client.sendall(head + f"Content-Length: {len(body) + 1}\r\n\r\n".encode() + body)
         time.sleep(0.1)
@@ -109,7 +107,9 @@ def test_a_thousand_idle_connections_do_not_keep_others_out(api: Api) -> None:
     "header", [b"X-Large: " + b"a" * 70_000, b"Cookie: " + b"\xff" * 100, b"Host: a\r\nHost: b"]
 )
 def test_strange_headers_are_no_defect(api: Api, header: bytes) -> None:
-    answer = raw(api, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n\r\n")
+    answer = raw(
+        api, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + header + b"\r\n\r\n"
+    )
     assert answer[:10] in {b"HTTP/1.1 2", b"HTTP/1.1 4"}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import httpx
 import psutil
 import pytest
 from kombu import Connection
@@ -62,6 +64,20 @@ class WorkerProcess:
 
 
 @dataclass
+class ApiProcess(WorkerProcess):
+    """The API as a process."""
+
+    url: str = ""
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/healthz").status_code == 200
+        except httpx.TransportError:
+            assert self.process.poll() is None, self.log.read_text()
+            return False
+
+
+@dataclass
 class Deployment:
     """A database, a broker and any number of workers."""
 
@@ -71,6 +87,7 @@ class Deployment:
     database: Database
     publisher: Publisher
     workers: list[WorkerProcess] = field(default_factory=list)
+    apis: list["ApiProcess"] = field(default_factory=list)
 
     def start_worker(self, data_dir: str = "data", **settings: str) -> WorkerProcess:
         """Start a worker; another ``data_dir`` makes it a stranger, as on another machine."""
@@ -88,6 +105,26 @@ class Deployment:
             )
         self.workers.append(WorkerProcess(process, log))
         return self.workers[-1]
+
+    def start_api(self, **settings: str) -> "ApiProcess":
+        """Start the API on a free port, and wait until it answers."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = self.folder / f"api-{len(self.apis)}.log"
+        environment = self.environment | {f"BFC_{name.upper()}": value for name, value in settings.items()}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service", "--port", str(port)],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        api = ApiProcess(process, log, f"http://127.0.0.1:{port}")
+        self.apis.append(api)
+        self.wait(api.answers)
+        return api
 
     def submit(self, *learners: dict, publish: bool = True, **changes: object) -> UUID:
         spec = ExperimentSpec.model_validate(
@@ -138,7 +175,7 @@ class Deployment:
         with self.database.reading() as session:
             return {report.run_id: report for report in session.scalars(select(models.Report))}
 
-    def wait(self, fact: Callable[[], object], seconds: float = 60) -> None:
+    def wait(self, fact: Callable[[], object], seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not fact():
             if time.monotonic() > deadline:
@@ -146,7 +183,7 @@ class Deployment:
                 pytest.fail(f"not within {seconds} s; packs {[vars(p) for p in self.packs()]}\n{logs}")
             time.sleep(0.05)
 
-    def wait_for_end(self, experiment_id: UUID, seconds: float = 60) -> str:
+    def wait_for_end(self, experiment_id: UUID, seconds: float = 120) -> str:
         self.wait(lambda: models.ExperimentStatus(self.status(experiment_id)).is_terminal, seconds)
         return self.status(experiment_id)
 
@@ -186,7 +223,7 @@ class Deployment:
         return found
 
     def stop(self) -> None:
-        alive = [worker for worker in self.workers if worker.process.poll() is None]
+        alive = [worker for worker in [*self.workers, *self.apis] if worker.process.poll() is None]
         for worker in alive:
             worker.process.send_signal(signal.SIGCONT)
             worker.process.terminate()
@@ -213,11 +250,14 @@ def embedded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deploym
     yield from _deploy(request, tmp_path, "sqlite", "files")
 
 
-def _deploy(request: pytest.FixtureRequest, folder: Path, database: str, broker: str) -> Iterator[Deployment]:
+def _deploy(
+    request: pytest.FixtureRequest, folder: Path, database: str, broker: str, broker_url: str | None = None
+) -> Iterator[Deployment]:
     database_url = f"sqlite:///{folder / 'bfc.db'}"
     if database == "postgres":
         database_url = request.getfixturevalue("new_postgres")
-    broker_url = "filesystem://" if broker == "files" else request.getfixturevalue(f"{broker}_url")
+    if broker_url is None:
+        broker_url = "filesystem://" if broker == "files" else request.getfixturevalue(f"{broker}_url")
     prefix = f"bfc-test-{uuid4().hex[:12]}."
     own = {
         **QUICK,

@@ -1,0 +1,189 @@
+"""Member-steps a second: a pack with closed-form gradients against the plain autograd loop, one run at a time.
+
+The loop is what one writes first: a module's parameters, ``backward()``, ``clip_grad_norm_`` and ``torch.optim.Adam``
+on the same network, objective, batches and step sizes. That both compute the same is measured too, in float64.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.timing import Ratio, Result, in_turn, ratio
+from bfc_core.evaluation import pose
+from bfc_core.learners.hierarchical import HierarchicalPack
+from bfc_core.networks.truncation import truncated_square
+from bfc_core.seeding import generator_for
+from bfc_core.specs import ExperimentSpec, Joint, RunSpec, hierarchy_of
+from bfc_core.training.members import BATCH_BLOCK
+from bfc_core.training.progress import SilentObserver
+
+CLAIM = (
+    "A pack trains at least 6 times as many member-steps a second as the plain autograd loop one run at a time: "
+    "the flagship's shape in a pack of 16, the small wide-level shape in the pack that the planner makes; "
+    "layers so wide that nothing is gained lose at most 5 %."
+)
+
+Shape = dict[str, object]
+FLAGSHIP: Shape = {"widths": [3, 2], "alphas": [1, 0.1], "dim": 20, "width": 40, "batch": 512}
+SMALL: Shape = {"widths": [20, 20, 20], "alphas": [1, 0.1, 0.01], "dim": 30, "width": 40, "batch": 256}
+WIDE: Shape = {"widths": [32, 32], "alphas": [1, 0.1], "dim": 128, "width": 256, "batch": 512}
+
+CHECKED_STEPS = 30
+
+
+def measure(repetitions: int) -> Result:
+    """Each shape's arms in turn; a pack takes as many steps as make its measurements along training negligible."""
+    arms: dict[str, Callable[[], object]] = {}
+    member_steps: dict[str, int] = {}
+    for name, shape, members, steps, loop_steps in (
+        ("flagship", FLAGSHIP, 16, 1024, 512),
+        ("small", SMALL, 4, 256, 128),
+        ("wide", WIDE, 3, 64, 32),
+    ):
+        pack, alone = _runs(shape, members, steps), _runs(shape, 1, steps)
+        for arm, runs in ((f"{name}: pack of {members}", pack), (f"{name}: pack of 1", alone)):
+            arms[arm], member_steps[arm] = _pack(runs), len(runs) * _total(runs[0])
+        arm = f"{name}: autograd loop"
+        arms[arm], member_steps[arm] = _loop(alone[0], loop_steps), loop_steps
+    side = 1024
+    left, right = torch.randn(side, side), torch.randn(side, side)
+    arms["sgemm"] = lambda: [left @ right for _ in range(20)]
+    seconds = in_turn(arms, repetitions)
+    rate = {
+        name: [member_steps[name] / s for s in of] for name, of in seconds.items() if name in member_steps
+    }
+    peak = [20 * 2 * side**3 / s for s in seconds["sgemm"]]
+    small_flops = _flops_of_a_member_step(_runs(SMALL, 1, BATCH_BLOCK))
+    flagship_flops = _flops_of_a_member_step(_runs(FLAGSHIP, 1, BATCH_BLOCK))
+    return Result(
+        seconds,
+        [
+            ratio("flagship, 16 members", rate["flagship: pack of 16"], rate["flagship: autograd loop"], 6.0),
+            ratio("small, 4 members", rate["small: pack of 4"], rate["small: autograd loop"], 6.0),
+            ratio("wide, 3 members against 1", rate["wide: pack of 3"], rate["wide: pack of 1"], 0.95),
+            ratio("wide, 3 members", rate["wide: pack of 3"], rate["wide: autograd loop"]),
+            ratio("flagship, 1 member", rate["flagship: pack of 1"], rate["flagship: autograd loop"]),
+            ratio("small, 1 member", rate["small: pack of 1"], rate["small: autograd loop"]),
+            ratio("small, share of sgemm peak", rate["small: pack of 4"], peak, 0.45, scale=small_flops),
+            ratio("flagship, share of sgemm peak", rate["flagship: pack of 16"], peak, scale=flagship_flops),
+            Ratio("largest difference of a parameter, float64", (_difference(),), 1e-9, is_upper=True),
+        ],
+        {
+            "flops of a member-step, flagship": flagship_flops,
+            "flops of a member-step, small": small_flops,
+            "member-steps/s, flagship pack": round(max(rate["flagship: pack of 16"])),
+            "member-steps/s, small pack": round(max(rate["small: pack of 4"])),
+        },
+    )
+
+
+def _runs(shape: Shape, members: int, steps: int, **learner: object) -> list[RunSpec]:
+    spec = ExperimentSpec.model_validate(
+        {
+            "name": "packed training",
+            "target": {
+                "kind": "hierarchical_quadratic",
+                "widths": shape["widths"],
+                "alphas": shape["alphas"],
+            },
+            "learners": [
+                {
+                    "kind": "joint",
+                    "width": shape["width"],
+                    "batch_size": shape["batch"],
+                    "steps_per_stage": steps,
+                }
+                | learner
+            ],
+            "n": 2000,
+            "dim": shape["dim"],
+            "seeds": members,
+            "budget": {"test_samples": 64},
+        }
+    )
+    return spec.runs()
+
+
+def _total(run: RunSpec) -> int:
+    assert isinstance(run.learner, Joint)
+    return 2 * len(hierarchy_of(run.target).levels) * run.learner.steps_per_stage
+
+
+def _pack(runs: list[RunSpec]) -> Callable[[], object]:
+    problems = [pose(run) for run in runs]
+    return lambda: HierarchicalPack(runs, problems, SilentObserver(), "cpu", None).fit()
+
+
+def _flops_of_a_member_step(runs: list[RunSpec]) -> int:
+    """Matrix products of one step of one member, counted."""
+    train = _pack(runs)
+    with FlopCounterMode(display=False) as counter:
+        train()
+    return int(counter.get_total_flops()) // (len(runs) * _total(runs[0]))
+
+
+def _loop(run: RunSpec, steps: int) -> Callable[[], object]:
+    pack = HierarchicalPack([run], [pose(run)], SilentObserver(), "cpu", None)
+    return lambda: autograd_loop(run, pack, steps, steps)
+
+
+def autograd_loop(run: RunSpec, pack: HierarchicalPack, steps: int, steps_of_stage: int) -> Tensor:
+    """Train one run by autograd for ``steps`` of a stage; the flat parameters, as the pack orders them."""
+    learner, hierarchy, network = run.learner, hierarchy_of(run.target), pack.network
+    assert isinstance(learner, Joint)
+    generator = generator_for(run.seed, "init")
+    lifts = {level: lift.to(pack.dtype) for level, lift in network.draw_lifts(generator).items()}
+    flat = network.draw_weights(generator, learner.init_scale).to(pack.dtype)[None]
+    w = {level: network.weights(flat, level)[0].clone().requires_grad_() for level in network.levels}
+    k = {level: network.distilled(flat, level)[0].clone().requires_grad_() for level in network.levels}
+    parameters = [*w.values(), *k.values()]
+    optimiser = torch.optim.Adam(parameters, lr=learner.step_size)
+    problem = pose(run)
+    x, y = problem.x.to(pack.dtype), problem.y.to(pack.dtype)
+    huber = torch.nn.HuberLoss(delta=learner.huber_delta)
+    for step in range(steps):
+        if step % BATCH_BLOCK == 0:
+            drawn = torch.randint(
+                run.n,
+                (BATCH_BLOCK, learner.batch_size),
+                generator=generator_for(run.seed, "batches", step // BATCH_BLOCK),
+            )
+        rows = drawn[step % BATCH_BLOCK]
+        read = {0: x[rows], 1: x[rows] ** 2 - hierarchy.level_one_mean}
+        output, regulariser = torch.zeros(len(rows), dtype=pack.dtype), torch.zeros((), dtype=pack.dtype)
+        for level, shape in network.levels.items():
+            h = torch.cat([read[source] for source in shape.sources], 1)
+            output = output + hierarchy.alphas[level] * ((h @ w[level].T) ** 2).sum(1)
+            read[level] = truncated_square((h @ k[level].T) @ lifts[level].T, learner.truncation)
+            gap = (k[level].T @ k[level] - w[level].T @ w[level]) ** 2
+            below = shape.columns(level - 1)
+            others = [shape.columns(source) for source in shape.sources if source != level - 1]
+            tie = learner.tie_weights[1] * gap[below, below].sum() + learner.tie_weights[2] * gap.sum()
+            for other in others:
+                tie = tie + learner.tie_weights[0] * gap[below, other].sum()
+            norms = (k[level] ** 2).sum() + (w[level] ** 2).sum()
+            regulariser = regulariser + hierarchy.alphas[level] ** 2 * tie + learner.norm_weight * norms
+        optimiser.param_groups[0]["lr"] = (
+            learner.step_size * 0.5 * (1 + math.cos(math.pi * step / steps_of_stage))
+        )
+        optimiser.zero_grad()
+        (huber(output, y[rows]) + regulariser).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, learner.clip_norm)
+        optimiser.step()
+    found = torch.zeros_like(flat)
+    for level in network.levels:
+        network.weights(found, level)[0] = w[level].detach()
+        network.distilled(found, level)[0] = k[level].detach()
+    return found[0]
+
+
+def _difference() -> float:
+    """How far the two ways are apart after some steps, both in float64."""
+    runs = _runs(FLAGSHIP, 1, CHECKED_STEPS, precision="float64")
+    pack = HierarchicalPack(runs, [pose(runs[0])], SilentObserver(), "cpu", None)
+    predictor = pack.fit()[0].predictor
+    total = _total(runs[0])
+    return float((autograd_loop(runs[0], pack, total, total) - predictor.flat[0]).abs().max())  # type: ignore[union-attr]

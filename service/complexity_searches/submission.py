@@ -1,0 +1,31 @@
+"""Accepting a search: every size it may come to must be affordable before the first is run."""
+
+from uuid import UUID
+
+from bfc_core.specs import ComplexitySpec
+from service.api_keys.quotas import check_quotas
+from service.auth import Principal
+from service.complexity_searches.progress import begin
+from service.config import Settings
+from service.database import Database
+from service.experiments.planning import cells_of, plan
+from service.jobs import Publisher
+
+
+def start(
+    spec: ComplexitySpec, principal: Principal, database: Database, publisher: Publisher, settings: Settings
+) -> UUID:
+    """Check the largest size of every learner, store the search, then send the wake-ups of its first round.
+
+    Raises:
+        PlanRefusedError: a learner does not fit the deployment at ``n_max``; nothing was stored.
+        QuotaExceededError: the first round would be more than the API key allows; nothing was stored.
+    """
+    largest = spec.experiment(range(len(spec.learners)), spec.dim, (spec.n_max,), spec.seeds)
+    planned = plan(largest, cells_of(largest), settings.kernel_memory_limit_bytes)
+    with database.writing() as session:
+        check_quotas(session, principal, runs=len(planned.cells), seconds=planned.estimated_seconds)
+        search, wakeups = begin(session, spec, principal.owner, settings)
+        search_id = search.id
+    publisher.publish(wakeups)
+    return search_id

@@ -1,0 +1,128 @@
+"""Bisection for n*: on curves of known answer, with how many sizes, and when it stops."""
+
+import math
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from bfc_core.specs import ComplexitySpec
+from bfc_core.statistics.bracketing import Aim, interval_doublings, next_ask
+from bfc_core.statistics.complexity import sample_complexity
+
+GRID = tuple(32 * 2**k for k in range(13))
+
+
+def power_law(star: float, spread: float = 0.0, rate: float = 2.0):
+    """Errors fall as n^−rate and meet 0.1 at ``star``; seeds differ by a factor."""
+
+    def error(n: int, seed: int) -> float:
+        factor = math.exp(spread * np.random.default_rng(seed).standard_normal())
+        return 0.1 * (star * factor / n) ** rate
+
+    return error
+
+
+def searched(error, aim: Aim):
+    errors: dict[int, dict[int, float]] = {}
+    asked = []
+    while (ask := next_ask(errors, aim)) is not None:
+        asked.append(ask)
+        assert len(asked) < 50
+        for n in ask.sizes:
+            for seed in range(ask.seeds):
+                errors.setdefault(n, {})[seed] = error(n, seed)
+    return errors, asked
+
+
+def aim(**changes):
+    return Aim(**({"grid": GRID, "eps": 0.1, "delta": 0.2, "seeds": 5, "most_seeds": 5} | changes))
+
+
+@pytest.mark.parametrize("star", [40.0, 700.0, 5000.0, 60_000.0])
+def test_the_bracket_gives_the_answer_of_the_full_grid_with_a_third_of_its_runs(star) -> None:
+    error = power_law(star, spread=0.1)
+    errors, _ = searched(error, aim())
+    full = {n: {seed: error(n, seed) for seed in range(5)} for n in GRID}
+    found, expected = (sample_complexity(of, 0.1, 0.2).first for of in (errors, full))
+    assert found.value == pytest.approx(expected.value)
+    assert expected.low <= found.value <= expected.high
+    assert sum(map(len, errors.values())) <= sum(map(len, full.values())) / 3
+
+
+@pytest.mark.parametrize(("star", "side", "size"), [(1e9, "above", GRID[-1]), (1.0, "below", GRID[0])])
+def test_beyond_the_grid_the_answer_is_censored_and_its_end_was_run(star, side, size) -> None:
+    errors, asked = searched(power_law(star), aim())
+    assert sample_complexity(errors, 0.1, 0.2).first.censored == side
+    assert size in errors
+    assert len(asked) <= 4
+
+
+def test_seeds_are_added_at_the_bracket_until_the_interval_is_narrow() -> None:
+    error = power_law(700.0, spread=0.6)
+    wide = aim(most_seeds=400, widest_interval=0.7)
+    errors, asked = searched(error, wide)
+    assert interval_doublings(errors, wide) <= 0.7
+    assert asked[0].seeds == 5
+    assert 5 < asked[-1].seeds < 400
+    few, _ = searched(error, aim())
+    assert interval_doublings(few, wide) > 0.7
+
+
+def test_an_open_end_is_closed_by_the_next_size_before_seeds_are_spent() -> None:
+    error = power_law(700.0, spread=0.6)
+    bracketed, _ = searched(error, aim())
+    assert math.isinf(interval_doublings(bracketed, aim()))
+    closed, asked = searched(error, aim(most_seeds=6, widest_interval=9.0))
+    assert not math.isinf(interval_doublings(closed, aim()))
+    assert {ask.seeds for ask in asked} == {5}
+
+
+def test_it_ends_at_the_most_seeds_however_wide_the_interval_is() -> None:
+    errors, asked = searched(power_law(700.0, spread=1.5), aim(most_seeds=8, widest_interval=0.01))
+    assert max(ask.seeds for ask in asked) == 8
+    assert max(map(len, errors.values())) == 8
+
+
+def test_a_diverged_seed_misses_every_error() -> None:
+    def error(n: int, seed: int) -> float:
+        return math.inf if seed == 0 and n > 1000 else power_law(100.0)(n, seed)
+
+    strict, _ = searched(error, aim(delta=0.01))
+    lenient, _ = searched(error, aim(delta=0.2))
+    assert sample_complexity(lenient, 0.1, 0.2).first.value == pytest.approx(100.0)
+    assert max(strict) > 1000
+
+
+SPEC = {
+    "name": "n*",
+    "target": {"kind": "hierarchical_quadratic"},
+    "learners": [{"kind": "joint"}],
+    "dim": [6, 8],
+    "n_min": 64,
+    "n_max": 1000,
+}
+
+
+def test_the_grid_is_geometric_and_ends_at_the_largest_n() -> None:
+    assert ComplexitySpec.model_validate(SPEC).grid() == (64, 128, 256, 512, 1000)
+    fine = ComplexitySpec.model_validate(SPEC | {"points_per_doubling": 2, "n_max": 256}).grid()
+    assert fine == (64, 91, 128, 181, 256)
+    dense = ComplexitySpec.model_validate(SPEC | {"n_min": 8, "n_max": 20, "points_per_doubling": 8}).grid()
+    assert dense == tuple(sorted(set(dense)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_max": 64},
+        {"seeds": 5, "max_seeds": 4},
+        {"widest_interval": 1.0},
+        {"dim": 2},
+        {"eps": float("nan")},
+        {"learners": [{"kind": "joint"}, {"kind": "joint"}]},
+    ],
+)
+def test_what_cannot_be_searched_is_refused(changes) -> None:
+    with pytest.raises(ValidationError):
+        ComplexitySpec.model_validate(SPEC | changes)
