@@ -20,6 +20,7 @@ from bfc_core.kernel_cost import (
 )
 from bfc_core.specs import (
     LOWEST_LEVEL,
+    AlgorithmOne,
     AnyLearner,
     KernelRidge,
     LabelledTarget,
@@ -60,7 +61,7 @@ def packs_of(runs: Iterable[RunSpec], max_members: int | None = None) -> list[li
     packs: list[list[RunSpec]] = []
     for group in groups.values():
         if isinstance(group[0].learner, Recipe):
-            packs.extend(_staged_packs(group, max_members or _fastest_members(group[0], group[0].learner)))
+            packs.extend(_staged_packs(group, max_members or fastest_members(group[0], group[0].learner)))
         else:
             packs.extend(_short_packs(group))
     return packs
@@ -121,7 +122,8 @@ def _shape_key(run: RunSpec) -> Hashable:
         )
         together = isinstance(learner, Joint)
         task = run.target.task if isinstance(run.target, LabelledTarget) else "regression"
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs, task)
+        exact = learner.constants if isinstance(learner, AlgorithmOne) and learner.mode == "exact" else None
+        return ("hierarchical", together, exact, recipe, shape, task, run.dim, run.budget, run.inputs)
     if isinstance(learner, KernelRidge):
         # Nested samples have nested grams: runs of every n keep company.
         return ("single", learner.kind, run.dim)
@@ -149,8 +151,11 @@ def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]
     return packs
 
 
-def _fastest_members(run: RunSpec, learner: Recipe) -> int:
-    """Members whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS."""
+def fastest_members(run: RunSpec, learner: Recipe) -> int:
+    """Members of this shape whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS.
+
+    What stands together for another reason, such as the arms of a seed, is stepped in groups of so many.
+    """
     hierarchy = hierarchy_of(run.target)
     lifted = {level: k * (k + 1) // 2 for level, k in hierarchy.widths.items()}
     read = {
@@ -196,6 +201,8 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
     elementwise = 40 * learner.batch_size * len(widths) * learner.width
     steps = 2 * len(widths) * learner.steps_per_stage
     size = 4 if learner.precision == "float32" else 8
+    if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
+        steps, flops, elementwise = learner.constants.max_steps, 0, 800_000
     seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
     samples = run.n + run.budget.test_samples
     return Estimate(

@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from psycopg.errors import ReadOnlySqlTransaction
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -54,6 +55,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(PoolTimeoutError, _database_away)
+    app.add_exception_handler(InternalError, _database_read_only)
 
 
 def problem_response(
@@ -158,6 +160,14 @@ def _faults(found: Sequence[dict[str, Any]], body: object) -> list[Fault]:
     of_body = [problem | {"loc": problem["loc"][1:]} for problem in found if problem["loc"][0] == "body"]
     elsewhere = [problem for problem in found if problem["loc"][0] != "body"]
     return faults_from(elsewhere, {place: {} for place in ("query", "header")}) + faults_from(of_body, body)
+
+
+async def _database_read_only(request: Request, error: Exception) -> JSONResponse:
+    """A standby, or a server that an operator has made read-only: it will pass. Anything else is a defect."""
+    assert isinstance(error, InternalError)
+    if not isinstance(error.orig, ReadOnlySqlTransaction):
+        raise error
+    return await _database_away(request, error)
 
 
 def _methods_at(request: Request) -> list[str]:

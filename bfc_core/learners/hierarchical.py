@@ -23,6 +23,7 @@ from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.packing import fastest_members
 from bfc_core.seeding import generator_for
 from bfc_core.specs import HierarchicalLearner, LabelledTarget, Outcome, Recipe, RunSpec, hierarchy_of
 from bfc_core.training.adam import Adam
@@ -162,11 +163,16 @@ class HierarchicalPack:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _groups(self, depth: int) -> list[tuple[Stage, list[int]]]:
-        """Distinct histories at ``depth``, one representative run each, grouped by the stage they enter."""
+        """Distinct histories at ``depth``, one run each: those that enter one stage, as many as step fast together."""
         groups: dict[Stage, dict[str, int]] = {}
         for run in range(len(self.specs)):
             groups.setdefault(self.stages[run][depth], {}).setdefault(self._key(run, depth + 1), run)
-        return [(stage, list(members.values())) for stage, members in groups.items()]
+        together = fastest_members(self.specs[0], self.recipe)
+        return [
+            (stage, runs[start : start + together])
+            for stage, runs in ((stage, list(members.values())) for stage, members in groups.items())
+            for start in range(0, len(runs), together)
+        ]
 
     def _sharers(self, run: int, depth: int) -> list[int]:
         """Every run that is the same network as ``run`` through ``depth`` stages."""

@@ -156,8 +156,8 @@ def _matched_control() -> Reproduction:
         expectations=(
             EVERY_RUN,
             Expectation("backward gain with the hierarchy", 5, None, gain("hierarchy")),
-            Expectation("backward gain at α = 0", 0.5, 2, gain("alpha-zero")),
-            Expectation("backward gain under a random polynomial", 0.5, 2.5, gain("random-polynomial")),
+            Expectation("backward gain at α = 0", 0.3, 2, gain("alpha-zero")),
+            Expectation("backward gain under a random polynomial", 0.3, 2.5, gain("random-polynomial")),
         ),
         figure="feature-error",
         of="hierarchy",

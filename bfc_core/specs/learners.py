@@ -1,8 +1,8 @@
 """Learners: the methods under comparison."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
 from bfc_core.specs.baselines import AnyBaseline, Baseline, label_of_baseline
@@ -96,11 +96,60 @@ class Recipe(Spec):
     ] = 0.1
 
 
+class ExactMode(Spec):
+    """Algorithm 1 as arXiv:2001.04413 §4 writes it: one sample a step, noise on W, thresholds that open levels.
+
+    Squared loss (logistic in classification); of the recipe it uses width, truncation, tie_weights (as
+    prefactors of λ₃, λ₄, λ₅), margin_slope and precision.
+    """
+
+    accuracy: Annotated[PositiveFloat, Field(description="ε: the end is ε₀ < ε")] = 0.02
+    initial_accuracy: Annotated[
+        PositiveFloat | None,
+        Field(description="ε₀ at the start; null is 2·√objective, the least at which anything happens"),
+    ] = None
+    step_size: Annotated[PositiveFloat, Field(le=1)] = 2e-5
+    noise: Annotated[
+        NonNegativeFloat, Field(description="standard deviation of what each step adds to W")
+    ] = 1e-5
+    max_steps: Annotated[Steps, Field(description="samples drawn before the run is given up")] = 200_000
+    check_every: Annotated[
+        int, Field(ge=64, le=64_000, multiple_of=64, description="steps between two looks at the objective")
+    ] = 256
+    checked_samples: Annotated[
+        int, Field(ge=16, le=100_000, description="training samples over which the objective is taken")
+    ] = 2000
+    gap_exponent: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False, description="C of Theorem 1")] = (
+        2.0
+    )
+    kappa: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False, description="κ of the target")] = 2.0
+    activation_prefactor: Annotated[PositiveFloat, Field(description="of Thres△_ℓ")] = 3.0
+    distillation_prefactor: Annotated[PositiveFloat, Field(description="of Thres▽_ℓ")] = 3.0
+    norm_prefactor: Annotated[NonNegativeFloat, Field(description="of λ₆")] = 1.0
+
+
 class AlgorithmOne(Recipe):
-    """Algorithm 1 of arXiv:2001.04413: staged pre-training with every lower level left trainable."""
+    """Algorithm 1 of arXiv:2001.04413: staged pre-training with every lower level left trainable.
+
+    ``practical`` trains by the recipe (minibatches, Adam, stages); ``exact`` step by step as the paper writes it.
+    """
 
     kind: Literal["algorithm_1"]
-    mode: Literal["practical"] = "practical"
+    mode: Literal["practical", "exact"] = "practical"
+    exact: ExactMode | None = Field(
+        default=None, description="constants of the exact mode; null is its defaults"
+    )
+
+    @model_validator(mode="after")
+    def _constants_belong_to_the_exact_mode(self) -> Self:
+        if self.exact is not None and self.mode != "exact":
+            raise ValueError("exact: constants are given, but mode is 'practical'; set mode to 'exact'")
+        return self
+
+    @property
+    def constants(self) -> ExactMode:
+        """The constants of the exact mode."""
+        return self.exact or ExactMode()
 
 
 class Joint(Recipe):
@@ -219,12 +268,12 @@ LearnerSpec = Annotated[AnyLearner, Field(discriminator="kind", title="LearnerSp
 def label_of(learner: AnyLearner) -> str:
     """A short readable name that tells apart what a table's reader must tell apart."""
     match learner:
-        case KernelRidge():
-            name = label_of_kernel(learner.kernel)
+        case KernelRidge() | RecursiveFeatureMachine():
+            kernel = f" {label_of_kernel(learner.kernel)}" if isinstance(learner, KernelRidge) else ""
             given = " given (x, x²−1)" if learner.feature_map == "quadratic" else ""
-            return f"kernel_ridge {name}{given}"
-        case RecursiveFeatureMachine():
-            return learner.kind + (" given (x, x²−1)" if learner.feature_map == "quadratic" else "")
+            return f"{learner.kind}{kernel}{given}"
+        case AlgorithmOne(mode="exact"):
+            return "algorithm_1 exact"
         case CorrectionWindow():
             return f"correction_window {'unlimited' if learner.window is None else learner.window}"
         case Layerwise() if learner.head_levels > 0:

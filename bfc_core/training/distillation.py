@@ -21,9 +21,11 @@ RANK_THRESHOLD = 0.1
 
 
 def initial_distill(
-    w: Float[Tensor, "m i"], level: int, shape: LevelShape
+    w: Float[Tensor, "m i"], level: int, shape: LevelShape, threshold: float | None = None
 ) -> tuple[Float[Tensor, "k i"], int]:
     """K_ℓ from W_ℓ, with all its k rows, and how many of them the threshold counts.
+
+    ``threshold`` is the paper's own, on the singular values as they are; None is the relative one.
 
     Letters: m rows of W, i length of h_ℓ, k rows of K.
     """
@@ -35,7 +37,7 @@ def initial_distill(
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
         kept = min(shape.k, len(values))
         distilled[:kept] = vectors[:, :kept].mT * values[:kept].sqrt()[:, None]
-        return distilled.to(w.dtype), _rank(values, shape.k)
+        return distilled.to(w.dtype), _rank(values, shape.k, threshold)
     below = torch.zeros(shape.i, dtype=torch.bool, device=w.device)
     below[shape.columns(level - 1)] = True
     u, values, v = torch.linalg.svd(form[~below][:, below], full_matrices=False)
@@ -47,10 +49,11 @@ def initial_distill(
     scale = (wanted / found.clamp_min(tiny)).sqrt().clamp(1e-3, 1e3)
     distilled[:kept, ~below] = rows_others / scale
     distilled[:kept, below] = rows_below * scale
-    return distilled.to(w.dtype), _rank(values, shape.k)
+    return distilled.to(w.dtype), _rank(values, shape.k, threshold)
 
 
-def _rank(values: Float[Tensor, " r"], most: int) -> int:
+def _rank(values: Float[Tensor, " r"], most: int, threshold: float | None) -> int:
     """Number of singular values that count, at least 1 so that a level always has a feature."""
-    counted = int((values >= RANK_THRESHOLD * values[0]).sum())
+    least = RANK_THRESHOLD * values[0] if threshold is None else threshold
+    counted = int((values >= least).sum())
     return max(1, min(counted, most, len(values)))

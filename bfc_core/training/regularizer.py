@@ -75,7 +75,7 @@ class Regularizer:
                 small = small + k.square().sum((1, 2))
                 apart = (k.mT @ k - w.mT @ w).square()
                 squared = self._alphas[level].square()
-                for number, mask in _tie_matrices(self.network, level, self._tie_weights).items():
+                for number, mask in tie_matrices(self.network, level, self._tie_weights).items():
                     found[level, number] = squared * (mask.to(apart) * apart).sum((1, 2))
             found[level, 6] = self.norm_weight * small
         return found
@@ -132,13 +132,13 @@ def _tie_matrix(
     network: DistilledDenseNet, level: int, tie_weights: tuple[float, float, float]
 ) -> Float[Tensor, "i i"]:
     """Λ̄, the sum over λ₃, λ₄, λ₅."""
-    return torch.stack(list(_tie_matrices(network, level, tie_weights).values())).sum(0)
+    return torch.stack(list(tie_matrices(network, level, tie_weights).values())).sum(0)
 
 
-def _tie_matrices(
+def tie_matrices(
     network: DistilledDenseNet, level: int, tie_weights: tuple[float, float, float]
 ) -> dict[int, Float[Tensor, "i i"]]:
-    """By the number of the λ: λ₅ everywhere, λ₄ on the block of ℓ − 1, λ₃/2 on both blocks between ℓ − 1 and ◁."""
+    """Λ̄ by the number of its λ: λ₅ everywhere, λ₄ on the block of ℓ − 1, λ₃/2 on both blocks between ℓ − 1 and ◁."""
     lambda_3, lambda_4, lambda_5 = tie_weights
     shape = network.levels[level]
     nothing = torch.zeros(shape.i, shape.i, dtype=torch.float64)

@@ -138,3 +138,37 @@ def test_the_stored_spec_is_the_one_that_was_hashed(api: Api):
     spec = ExperimentSpec.model_validate(experiment["spec"])
     assert spec == ExperimentSpec.model_validate(SMALL)
     assert experiment["spec_hash"] == spec.content_hash()
+
+
+def test_a_database_that_takes_no_more_is_503_until_it_does(api: Api):
+    """A full disk (SQLite counts pages) or a server made read-only: reading goes on, nothing is half stored."""
+    experiment = api.submitted()
+    before = api.count("experiments")
+    engine = api.app.state.database.engine
+
+    def refuse(connection, *_: object) -> None:
+        cursor = connection.cursor()
+        if engine.dialect.name == "sqlite":
+            cursor.execute("PRAGMA max_page_count = 1")
+        else:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+            connection.commit()
+        cursor.close()
+
+    engine.dispose()
+    event.listen(engine, "connect", refuse)
+    try:
+        answers = [
+            api.post(SMALL | {"name": f"{'x' * 190}{number}", "seeds": 40}, params={"force": True})
+            for number in range(10)
+        ]
+        reading = api.get(experiment["links"]["self"])
+    finally:
+        event.remove(engine, "connect", refuse)
+        engine.dispose()
+    refused = [answer for answer in answers if answer.status_code != 202]
+    assert {answer.status_code for answer in refused} == {503}
+    assert reading.status_code == 200
+    # What the file has room for within its pages is accepted whole.
+    assert api.count("experiments") == before + len(answers) - len(refused)
+    assert api.post(params={"force": True}).status_code == 202
