@@ -123,7 +123,8 @@ def _shape_key(run: RunSpec) -> Hashable:
         together = isinstance(learner, Joint)
         task = run.target.task if isinstance(run.target, LabelledTarget) else "regression"
         exact = learner.constants if isinstance(learner, AlgorithmOne) and learner.mode == "exact" else None
-        return ("hierarchical", together, exact, recipe, shape, task, run.dim, run.budget, run.inputs)
+        search = learner.search if isinstance(learner, AlgorithmOne) else None
+        return ("hierarchical", together, exact, search, recipe, shape, task, run.dim, run.budget, run.inputs)
     if isinstance(learner, KernelRidge):
         # Nested samples have nested grams: runs of every n keep company.
         return ("single", learner.kind, run.dim)
@@ -203,6 +204,8 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
     size = 4 if learner.precision == "float32" else 8
     if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
         steps, flops, elementwise = learner.constants.max_steps, 0, 800_000
+    if isinstance(learner, AlgorithmOne) and learner.search is not None:
+        steps *= learner.search.guesses
     seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
     samples = run.n + run.budget.test_samples
     return Estimate(

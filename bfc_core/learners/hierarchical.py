@@ -25,7 +25,15 @@ from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.packing import fastest_members
 from bfc_core.seeding import generator_for
-from bfc_core.specs import HierarchicalLearner, LabelledTarget, Outcome, Recipe, RunSpec, hierarchy_of
+from bfc_core.specs import (
+    HierarchicalLearner,
+    Hierarchy,
+    LabelledTarget,
+    Outcome,
+    Recipe,
+    RunSpec,
+    hierarchy_of,
+)
 from bfc_core.training.adam import Adam
 from bfc_core.training.distillation import initial_distill
 from bfc_core.training.loop import StageState, train_stage
@@ -102,6 +110,7 @@ class HierarchicalPack:
         observer: told of progress; asked for cancellations.
         device: where to train.
         checkpoints: where to save and resume, or None.
+        hierarchies: what each run's learner is told of its target; by default the truth.
     """
 
     def __init__(
@@ -111,6 +120,7 @@ class HierarchicalPack:
         observer: Observer,
         device: str,
         checkpoints: CheckpointFolder | None,
+        hierarchies: Sequence[Hierarchy] | None = None,
     ) -> None:
         first = specs[0].learner
         if not isinstance(first, Recipe):
@@ -118,14 +128,16 @@ class HierarchicalPack:
         self.recipe = first
         self.specs, self.problems, self.observer = specs, problems, observer
         self.device, self.checkpoints = device, checkpoints
+        self.hierarchies = hierarchies or [hierarchy_of(spec.target) for spec in specs]
         self.dtype = torch.float32 if first.precision == "float32" else torch.float64
-        self.network = DistilledDenseNet(
-            hierarchy_of(specs[0].target), specs[0].dim, first.width, first.truncation
-        )
+        self.network = DistilledDenseNet(self.hierarchies[0], specs[0].dim, first.width, first.truncation)
         target = specs[0].target
         self.task = target.task if isinstance(target, LabelledTarget) else "regression"
         self.objective = Objective.of(first, self.task)
-        self.stages = [stages_of(_hierarchical(spec), hierarchy_of(spec.target)) for spec in specs]
+        self.stages = [
+            stages_of(_hierarchical(spec), hierarchy)
+            for spec, hierarchy in zip(specs, self.hierarchies, strict=True)
+        ]
         self.depth = max(len(stages) for stages in self.stages)
         self.total = sum(
             len(self._groups(depth)) * self.stages[0][depth].steps for depth in range(self.depth)
@@ -159,7 +171,8 @@ class HierarchicalPack:
     def _key(self, run: int, depth: int) -> str:
         """Names the history of a run after ``depth`` stages; equal for runs that are still the same network."""
         spec = self.specs[run]
-        text = f"{spec.target.canonical_json()}|{spec.n}|{spec.seed}|{self.stages[run][:depth]}"
+        told = self.hierarchies[run]
+        text = f"{spec.target.canonical_json()}|{told}|{spec.n}|{spec.seed}|{self.stages[run][:depth]}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _groups(self, depth: int) -> list[tuple[Stage, list[int]]]:
@@ -333,7 +346,7 @@ class HierarchicalPack:
             for row, history in enumerate(entering):
                 for level, rank in history.ranks.items():
                     self.network.distilled(movable, level)[row, rank:] = 0.0
-        hierarchies = [hierarchy_of(self.specs[run].target) for run in runs]
+        hierarchies = [self.hierarchies[run] for run in runs]
         return Members(
             flat=flat,
             lifts={
@@ -475,7 +488,7 @@ class HierarchicalPack:
     # ---- results ---------------------------------------------------------------------------------
 
     def _predictor(self, run: int, flat: Tensor, stage: Stage) -> NetworkPredictor:
-        hierarchy = hierarchy_of(self.specs[run].target)
+        hierarchy = self.hierarchies[run]
         return NetworkPredictor(
             self.network.with_tied(stage.tied),
             flat[None],

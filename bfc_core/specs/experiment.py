@@ -8,20 +8,21 @@ from bfc_core.specs.base import SPEC_VERSION, Dim, Samples, Seed, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.inputs import GaussianInputs, InputSpec, least_dim_of_inputs
 from bfc_core.specs.learners import (
+    AlgorithmOne,
     AnyLearner,
     CorrectionWindow,
     Layerwise,
     LearnerSpec,
     MatchedComputeControl,
     Recipe,
+    check_search,
 )
 from bfc_core.specs.run import RunSpec, check_agreement
 from bfc_core.specs.targets import (
-    Alpha,
+    Alphas,
     HierarchicalQuadratic,
     KernelHardInstance,
     TargetSpec,
-    check_alphas,
     least_dim,
 )
 
@@ -49,9 +50,6 @@ def all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         raise ValueError("an axis must not name a value twice")
     return values
-
-
-Alphas = Annotated[tuple[Alpha, ...], Field(min_length=1, max_length=5), AfterValidator(check_alphas)]
 
 
 class ExperimentSpec(Spec):
@@ -106,6 +104,9 @@ class ExperimentSpec(Spec):
                 )
             if any(len(alphas) != len(self.target.alphas) for alphas in self.alphas):
                 raise ValueError(f"every alphas entry needs {len(self.target.alphas)} values, one a level")
+        for learner in self.learners:
+            if isinstance(learner, AlgorithmOne) and learner.search is not None:
+                check_search(learner.search, self.target)
         if len(set(self.learners)) != len(self.learners):
             raise ValueError("learners must not name the same learner twice")
         cells = self.cell_count()

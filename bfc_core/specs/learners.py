@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
 from bfc_core.specs.baselines import AnyBaseline, Baseline, label_of_baseline
 from bfc_core.specs.kernels import KernelSpec, label_of_kernel
+from bfc_core.specs.targets import LOWEST_LEVEL, Alphas, AnyTarget, check_connections, hierarchy_of
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -128,6 +129,36 @@ class ExactMode(Spec):
     norm_prefactor: Annotated[NonNegativeFloat, Field(description="of λ₆")] = 1.0
 
 
+class HierarchySearch(Spec):
+    """A grid of guesses at α and J, the best chosen on held-out samples (arXiv:2001.04413 §4 allows it).
+
+    What is null is not searched: the learner is told it.
+    """
+
+    alphas: Annotated[tuple[Alphas, ...], Field(min_length=1, max_length=50)] | None = None
+    connections: (
+        Annotated[
+            tuple[tuple[tuple[int, ...], ...], ...],
+            Field(min_length=1, max_length=20, description="J_2, J_3, … of every guess"),
+        ]
+        | None
+    ) = None
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.9, allow_inf_nan=False)] = 0.1
+
+    @model_validator(mode="after")
+    def _shapes_are_possible(self) -> Self:
+        if self.alphas is None and self.connections is None:
+            raise ValueError("search: name alphas, connections, or both")
+        for guess in self.connections or ():
+            check_connections(dict(enumerate(guess, LOWEST_LEVEL)), len(guess))
+        return self
+
+    @property
+    def guesses(self) -> int:
+        """Size of the grid."""
+        return len(self.alphas or (0,)) * len(self.connections or (0,))
+
+
 class AlgorithmOne(Recipe):
     """Algorithm 1 of arXiv:2001.04413: staged pre-training with every lower level left trainable.
 
@@ -140,10 +171,16 @@ class AlgorithmOne(Recipe):
         default=None, description="constants of the exact mode; null is its defaults"
     )
 
+    search: HierarchySearch | None = Field(
+        default=None, description="guesses at α and J where the learner is not told them; practical mode only"
+    )
+
     @model_validator(mode="after")
     def _constants_belong_to_the_exact_mode(self) -> Self:
         if self.exact is not None and self.mode != "exact":
             raise ValueError("exact: constants are given, but mode is 'practical'; set mode to 'exact'")
+        if self.search is not None and self.mode == "exact":
+            raise ValueError("search: belongs to the practical mode")
         return self
 
     @property
@@ -272,8 +309,9 @@ def label_of(learner: AnyLearner) -> str:
             kernel = f" {label_of_kernel(learner.kernel)}" if isinstance(learner, KernelRidge) else ""
             given = " given (x, x²−1)" if learner.feature_map == "quadratic" else ""
             return f"{learner.kind}{kernel}{given}"
-        case AlgorithmOne(mode="exact"):
-            return "algorithm_1 exact"
+        case AlgorithmOne():
+            mode = " exact" if learner.mode == "exact" else ""
+            return learner.kind + mode + (" search" if learner.search is not None else "")
         case CorrectionWindow():
             return f"correction_window {'unlimited' if learner.window is None else learner.window}"
         case Layerwise() if learner.head_levels > 0:
@@ -282,3 +320,15 @@ def label_of(learner: AnyLearner) -> str:
             return label_of_baseline(learner)
         case _:
             return learner.kind
+
+
+def check_search(search: HierarchySearch, target: AnyTarget) -> None:
+    """Refuse guesses that do not have the target's number of levels.
+
+    Raises:
+        ValueError: naming the guess.
+    """
+    levels = len(hierarchy_of(target).levels)
+    for guess in (*(search.alphas or ()), *(search.connections or ())):
+        if len(guess) != levels:
+            raise ValueError(f"search: the guess {guess} has {len(guess)} levels, the target {levels}")

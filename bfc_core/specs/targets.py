@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self, assert_never
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, Spec
 from bfc_core.specs.plain_targets import AnyPlainTarget, PlainTarget, least_dim_of_plain
@@ -107,7 +107,7 @@ class HierarchicalQuadratic(LabelledTarget):
         if any(above > below for below, above in zip(self.widths, self.widths[1:], strict=False)):
             raise ValueError("widths must not grow with the level (k_2 ≥ k_3 ≥ …)")
         if self.connections is not None:
-            _check_connections(self.connections, len(self.widths))
+            check_connections(self.connections, len(self.widths))
         return self
 
 
@@ -207,6 +207,10 @@ def check_alphas(alphas: tuple[float, ...]) -> tuple[float, ...]:
     return alphas
 
 
+Alphas = Annotated[tuple[Alpha, ...], Field(min_length=1, max_length=5), AfterValidator(check_alphas)]
+"""α_2, α_3, … of one target or guess."""
+
+
 def least_dim(target: AnyTarget) -> int:
     """The smallest input dimension on which the target exists."""
     match target:
@@ -222,7 +226,12 @@ def least_dim(target: AnyTarget) -> int:
             return least_dim_of_plain(target)
 
 
-def _check_connections(connections: dict[int, tuple[int, ...]], levels: int) -> None:
+def check_connections(connections: dict[int, tuple[int, ...]], levels: int) -> None:
+    """Refuse J that no target may have.
+
+    Raises:
+        ValueError: where a level is missing or reads what arXiv:2001.04413 §3 does not allow.
+    """
     expected = set(range(LOWEST_LEVEL, LOWEST_LEVEL + levels))
     if set(connections) != expected:
         raise ValueError(
