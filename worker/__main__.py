@@ -6,6 +6,7 @@ import sys
 
 from celery import signals
 
+from service.broker_check import warn_of_broker_settings
 from service.config import Settings
 from service.database import open_database
 from service.jobs import Publisher
@@ -39,6 +40,7 @@ def main() -> int:
     training = Training(settings, database, publisher, starter, device, slot.worker_id)
     housekeeping = Housekeeping(settings, database, publisher, slot, lambda: training.fenced_writes)
     reconciler = Reconciler(database, publisher, settings, also=housekeeping.tick)
+    warn_of_broker_settings(settings)
     housekeeping.begin()
     reconciler.start()
     app = build_app(settings, training.train)

@@ -18,6 +18,8 @@ from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from migrations.upgrade import current_revision, newest_revision
+from service.broker_check import broker_warnings, rabbitmq_warnings
+from service.config import Settings
 from service.database import open_database
 from service.models import AttemptOutcome, Base, PackStatus
 from service.runs import lifecycle
@@ -230,9 +232,9 @@ class OwnRedis:
         self.folder = folder
         self.start()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--save", "", "--dir", str(self.folder)],
+            ["redis-server", "--port", str(self.port), "--save", "", "--dir", str(self.folder), *options],
             stdout=subprocess.DEVNULL,
         )
         for _ in range(200):
@@ -243,6 +245,30 @@ class OwnRedis:
             else:
                 return
         pytest.fail("redis-server does not start")
+
+
+def test_a_broker_whose_settings_would_break_something_is_warned_of(tmp_path) -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("no redis-server")
+    redis = OwnRedis(tmp_path)
+    settings = Settings(broker_url=f"redis://127.0.0.1:{redis.port}/0")
+    try:
+        assert ["nothing over a restart" in warning for warning in broker_warnings(settings)] == [True]
+        redis.process.kill()
+        redis.process.wait()
+        redis.start("--appendonly", "yes", "--maxmemory-policy", "allkeys-lru")
+        assert ["allkeys-lru" in warning for warning in broker_warnings(settings)] == [True]
+    finally:
+        redis.process.kill()
+        redis.process.wait()
+    assert broker_warnings(Settings(broker_url="filesystem://")) == []
+    assert [len(rabbitmq_warnings(version)) for version in ("3.8.9", "3.11.0", "3.12.0", "4.1.2", "")] == [
+        1,
+        1,
+        0,
+        0,
+        0,
+    ]
 
 
 @pytest.mark.faults
