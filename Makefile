@@ -21,8 +21,8 @@ SOURCES := bfc_core service worker bfc_client migrations tests examples benchmar
 # One thread a process: the suite and the worker run several processes beside each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo up walk bench test fuzz faults science check static format-check lint types imports docs api-only \
-	fmt openapi clean
+.PHONY: help install demo up walk reproduce record bench test fuzz faults science check static format-check lint types \
+	imports docs api-only fmt openapi clean
 
 help: ## this list
 	@echo "BFC: train and compare hierarchical learners. Needs Python 3.11 or newer and make."
@@ -64,6 +64,12 @@ demo: $(INSTALLED) ## run the flagship comparison on a stack of its own and prin
 
 up: $(INSTALLED) ## keep the stack running (SQLite, file broker) and print its address
 	@$(BIN)/bfc up --data-dir $(DATA_DIR) --port $(PORT)
+
+reproduce: $(INSTALLED) ## run every preset (or name=…) and print expected beside measured
+	@$(BIN)/python -m bfc_core.reproductions $(or $(name),all)
+
+record: $(INSTALLED) ## run a preset and write docs/records/<date>-<name>/: make record name=bfc-alpha-squared
+	@$(BIN)/python -m worker.records $(name)
 
 walk: $(INSTALLED) ## send the smallest experiment through a running stack (BFC_URL, or the one of make up)
 	@$(BIN)/bfc submit -f examples/smallest.yaml --watch

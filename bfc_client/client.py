@@ -6,13 +6,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from bfc_client.answers import CatalogueEntry, ExperimentState, Plan
+from bfc_client.complexity_search import ComplexitySearch, ComplexitySearchState
 from bfc_client.discovery import url_of
 from bfc_client.experiment import Experiment
 from bfc_client.reproduction import Reproduction, ReproductionEntry
 from bfc_client.settings import read_settings
 from bfc_client.spec_check import checked_spec
 from bfc_client.transport import Transport, json_of, segment
-from bfc_core.specs import ExperimentSpec
+from bfc_core.specs import ComplexitySpec, ExperimentSpec
 
 
 def connect(url: str | None = None, token: str | None = None, timeout: float | None = None) -> "Client":
@@ -81,6 +82,34 @@ class Client:
             NotFound: there is no such preset.
         """
         return Reproduction(self._transport, name)
+
+    def search_complexity(
+        self,
+        spec: ComplexitySpec | Mapping[str, Any] | None = None,
+        /,
+        **fields: Any,  # noqa: ANN401 - the fields of ComplexitySpec, checked by it
+    ) -> ComplexitySearch:
+        """Ask how many samples every learner needs: ``search_complexity(name=…, target=…, learners=…, dim=…, eps=…)``.
+
+        The server bisects n; a call is not repeated when its answer is lost.
+
+        Raises:
+            InvalidSpec: the spec is wrong; nothing was sent.
+            Unprocessable: the server refuses it, for instance for a kernel beyond its memory at n_max.
+        """
+        if spec is not None and fields:
+            raise TypeError("give a spec or its fields, not both")
+        checked = checked_spec(dict(fields) if spec is None else spec, ComplexitySpec)
+        return ComplexitySearch.start(self._transport, checked.model_dump(mode="json", exclude_unset=True))
+
+    def complexity_search(self, search_id: str) -> ComplexitySearch:
+        """One search.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        answer = self._transport.get_json(f"/v1/complexity/{segment(search_id)}")
+        return ComplexitySearch(self._transport, ComplexitySearchState.model_validate(answer))
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether the server can do its work, and its facts about database, broker and worker.
@@ -168,7 +197,7 @@ class Experiments:
 def _body(spec: ExperimentSpec | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:
     if spec is not None and fields:
         raise TypeError("give a spec or its fields, not both")
-    checked = checked_spec(dict(fields) if spec is None else spec)
+    checked = checked_spec(dict(fields) if spec is None else spec, ExperimentSpec)
     return checked.model_dump(mode="json", exclude_unset=True)
 
 

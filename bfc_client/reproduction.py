@@ -1,5 +1,6 @@
 """A preset of the server: start it, wait for it, read the verdict."""
 
+import uuid
 from collections.abc import Callable
 from typing import Literal
 
@@ -50,7 +51,14 @@ class Reproduction:
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
         self.name = name
-        answer = json_of(transport.send("POST", f"/v1/reproductions/{segment(name)}"))
+        # A lost answer is asked for again under the same key, so that one call starts a preset once.
+        answer = json_of(
+            transport.send(
+                "POST",
+                f"/v1/reproductions/{segment(name)}",
+                headers={"Idempotency-Key": str(uuid.uuid4())},
+            )
+        )
         self.experiments = {
             role: Experiment(transport, ExperimentState.model_validate(state))
             for role, state in answer["experiments"].items()

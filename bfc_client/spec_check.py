@@ -1,24 +1,25 @@
 """The check of a spec before it travels: the server's own models, the server's form of complaint."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from bfc_client.errors import InvalidSpec, SpecError
-from bfc_core.specs import ExperimentSpec, faults_of
+from bfc_core.specs import Spec, faults_of
+
+Checked = TypeVar("Checked", bound=Spec)
 
 
-def checked_spec(document: ExperimentSpec | Mapping[str, Any] | object) -> ExperimentSpec:
-    """The document as a spec.
+def checked_spec(document: object, kind: type[Checked]) -> Checked:
+    """The document as a spec of a kind, an ExperimentSpec for instance.
 
     Raises:
         InvalidSpec: with one entry for each fault, in the order of the document.
     """
-    if isinstance(document, ExperimentSpec):
+    if isinstance(document, kind):
         return document
     try:
-        return ExperimentSpec.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as refusal:
         raise InvalidSpec(
             tuple(

@@ -14,7 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.seeding import Purpose, generator_for
-from bfc_core.specs.inputs import AnyInputs, CorrelatedGaussianInputs, GaussianInputs, GaussianMixtureInputs
+from bfc_core.specs.inputs import (
+    AnyInputs,
+    CorrelatedGaussianInputs,
+    CubeInputs,
+    GaussianInputs,
+    GaussianMixtureInputs,
+)
 
 BLOCK = 1024
 """Rows per independent block; a smaller n is a prefix of a larger one."""
@@ -22,6 +28,12 @@ BLOCK = 1024
 
 def draw_inputs(law: AnyInputs, n: int, dim: int, seed: int, purpose: Purpose) -> Float[Tensor, "n dim"]:
     """Draw ``n`` rows of the law in float64 from the seed's stream for ``purpose``."""
+    if isinstance(law, CubeInputs):
+        signs = [
+            torch.randint(0, 2, (BLOCK, dim), generator=generator_for(seed, purpose, block))
+            for block in range((n + BLOCK - 1) // BLOCK)
+        ]
+        return torch.cat(signs)[:n].double().mul_(2).sub_(1)
     roots = [matrix_root(covariance) for covariance in covariances_of(law, dim, seed)]
     blocks = []
     for block in range((n + BLOCK - 1) // BLOCK):
@@ -32,9 +44,9 @@ def draw_inputs(law: AnyInputs, n: int, dim: int, seed: int, purpose: Purpose) -
 
 
 def covariances_of(law: AnyInputs, dim: int, seed: int) -> list[Float[Tensor, "dim dim"]]:
-    """The covariance of every component of the law, in float64; none for N(0, I), whose is the identity."""
+    """The covariance of every component of the law, in float64; none where it is the identity: N(0, I), the cube."""
     match law:
-        case GaussianInputs():
+        case GaussianInputs() | CubeInputs():
             return []
         case CorrelatedGaussianInputs():
             components = 1

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from bfc_core.baseline_cost import baseline_memory_bytes, baseline_seconds
 from bfc_core.kernel_cost import (
     feature_machine_memory_bytes,
     feature_machine_seconds,
@@ -19,13 +20,16 @@ from bfc_core.kernel_cost import (
 )
 from bfc_core.specs import (
     LOWEST_LEVEL,
+    AlgorithmOne,
     AnyLearner,
     KernelRidge,
+    LabelledTarget,
     Recipe,
     RecursiveFeatureMachine,
     RunSpec,
     hierarchy_of,
 )
+from bfc_core.specs.baselines import Baseline
 from bfc_core.specs.learners import Joint
 
 MAX_MEMBERS = 16
@@ -57,7 +61,7 @@ def packs_of(runs: Iterable[RunSpec], max_members: int | None = None) -> list[li
     packs: list[list[RunSpec]] = []
     for group in groups.values():
         if isinstance(group[0].learner, Recipe):
-            packs.extend(_staged_packs(group, max_members or _fastest_members(group[0], group[0].learner)))
+            packs.extend(_staged_packs(group, max_members or fastest_members(group[0], group[0].learner)))
         else:
             packs.extend(_short_packs(group))
     return packs
@@ -81,6 +85,9 @@ def estimate_run(run: RunSpec) -> Estimate:
                 ),
                 feature_machine_memory_bytes(run.n, test_samples),
             )
+        case Baseline():
+            cost = (learner, run.n, run.dim, run.budget.test_samples)
+            return Estimate(0.1 + baseline_seconds(*cost), baseline_memory_bytes(*cost))
         case _:
             assert_never(learner)
 
@@ -105,7 +112,8 @@ def _shape_key(run: RunSpec) -> Hashable:
     """What must agree for runs to be one batched program."""
     learner = run.learner
     if isinstance(learner, Recipe):
-        recipe = tuple((name, value) for name, value in learner.model_dump(exclude={"kind", "mode"}).items())
+        # What tells two schedules apart is no part of the shape: the arms of one recipe share a pack.
+        recipe = tuple((name, getattr(learner, name)) for name in Recipe.model_fields)
         hierarchy = hierarchy_of(run.target)
         shape = (
             tuple(hierarchy.widths.items()),
@@ -113,7 +121,10 @@ def _shape_key(run: RunSpec) -> Hashable:
             hierarchy.level_one_mean,
         )
         together = isinstance(learner, Joint)
-        return ("hierarchical", together, recipe, shape, run.dim, run.budget, run.inputs)
+        task = run.target.task if isinstance(run.target, LabelledTarget) else "regression"
+        exact = learner.constants if isinstance(learner, AlgorithmOne) and learner.mode == "exact" else None
+        search = learner.search if isinstance(learner, AlgorithmOne) else None
+        return ("hierarchical", together, exact, search, recipe, shape, task, run.dim, run.budget, run.inputs)
     if isinstance(learner, KernelRidge):
         # Nested samples have nested grams: runs of every n keep company.
         return ("single", learner.kind, run.dim)
@@ -141,8 +152,11 @@ def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]
     return packs
 
 
-def _fastest_members(run: RunSpec, learner: Recipe) -> int:
-    """Members whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS."""
+def fastest_members(run: RunSpec, learner: Recipe) -> int:
+    """Members of this shape whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS.
+
+    What stands together for another reason, such as the arms of a seed, is stepped in groups of so many.
+    """
     hierarchy = hierarchy_of(run.target)
     lifted = {level: k * (k + 1) // 2 for level, k in hierarchy.widths.items()}
     read = {
@@ -188,6 +202,10 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
     elementwise = 40 * learner.batch_size * len(widths) * learner.width
     steps = 2 * len(widths) * learner.steps_per_stage
     size = 4 if learner.precision == "float32" else 8
+    if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
+        steps, flops, elementwise = learner.constants.max_steps, 0, 800_000
+    if isinstance(learner, AlgorithmOne) and learner.search is not None:
+        steps *= learner.search.guesses
     seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
     samples = run.n + run.budget.test_samples
     return Estimate(

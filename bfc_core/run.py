@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.evaluation import pose, report_of
 from bfc_core.kernels.shared import EigendecompositionFolder
+from bfc_core.learners.exact_algorithm_1 import ExactPack, is_exact
 from bfc_core.learners.hierarchical import HierarchicalPack
+from bfc_core.learners.hierarchy_search import fit_by_search, searches
 from bfc_core.learners.kernel_pack import KernelPack
 from bfc_core.packing import packs_of
 from bfc_core.specs import Recipe, Report, RunSpec
@@ -39,7 +41,11 @@ def execute_pack(
         return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache).reports()
     started = time.monotonic()
     problems = [pose(spec) for spec in specs]
-    fitted = HierarchicalPack(specs, problems, observer, device, checkpoints).fit()
+    if searches(specs[0].learner):
+        fitted = fit_by_search(specs, problems, observer, device)
+    else:
+        pack = ExactPack if is_exact(specs[0].learner) else HierarchicalPack
+        fitted = pack(specs, problems, observer, device, checkpoints).fit()
     reports = [report_of(fit, problem, seconds=0.0) for fit, problem in zip(fitted, problems, strict=True)]
     seconds = (time.monotonic() - started) / len(specs)
     return [report.model_copy(update={"seconds": seconds}) for report in reports]

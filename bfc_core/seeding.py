@@ -21,6 +21,7 @@ Purpose = Literal[
     "twin",
     "init",
     "batches",
+    "saddle noise",
     "test",
     "validation",
 ]

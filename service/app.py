@@ -64,9 +64,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = Metrics(database, settings, app.state.feeds)
     app.add_middleware(RequestEnvelope, is_open=settings.auth == "loopback", metrics=app.state.metrics)
     install_error_handlers(app)
+    # complexity first: its chart has a path that the experiments' charts would take for a name of theirs.
     for router in (
-        experiments,
         complexity,
+        experiments,
         complexity_searches,
         runs,
         reproductions,

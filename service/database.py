@@ -47,12 +47,18 @@ class Database:
         self.engine.dispose()
 
 
-def open_database(url: str, busy_timeout: timedelta = timedelta(seconds=30)) -> Database:
+def open_database(
+    url: str,
+    busy_timeout: timedelta = timedelta(seconds=30),
+    idle_timeout: timedelta = timedelta(seconds=15),
+) -> Database:
     """Make the engine for ``url``; nothing is connected yet.
 
     Args:
         url: ``sqlite:////absolute/file`` or ``postgresql+psycopg://…``.
         busy_timeout: how long a SQLite writer waits for another.
+        idle_timeout: after it PostgreSQL ends a transaction in which nothing happens. A process that is stopped in
+            the middle of one would otherwise hold its rows for ever, and nobody could take over its packs.
     """
     if make_url(url).get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": busy_timeout.total_seconds()})
@@ -64,7 +70,10 @@ def open_database(url: str, busy_timeout: timedelta = timedelta(seconds=30)) -> 
             pool_pre_ping=True,
             pool_size=10,
             max_overflow=20,
-            connect_args={"connect_timeout": 5},
+            connect_args={
+                "connect_timeout": 5,
+                "options": f"-c idle_in_transaction_session_timeout={int(idle_timeout.total_seconds() * 1000)}",
+            },
         )
     return Database(engine)
 

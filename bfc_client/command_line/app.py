@@ -48,6 +48,7 @@ from bfc_client.discovery import url_of_stack
 from bfc_client.errors import BfcClientError
 from bfc_client.experiment import Experiment
 from bfc_client.settings import DEFAULT_PORT, read_settings
+from bfc_core.specs import ComplexitySpec, ExperimentSpec
 
 FLAGSHIP = Path(__file__).parents[1] / "flagship.yaml"
 EXPERIMENT_HELP = "an id, the first letters of one, or 'latest'"
@@ -119,7 +120,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the flagship comparison on a stack of its own and say whether the paper's claim held."""
-    result = demonstration.run_demo(read_spec(spec), output)
+    result = demonstration.run_demo(read_spec(spec, ExperimentSpec), output)
     if as_json:
         json_to_stdout(
             {
@@ -145,7 +146,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Start an experiment from a spec file."""
-    checked = read_spec(spec)
+    checked = read_spec(spec, ExperimentSpec)
     with connect() as client:
         if dry_run:
             plan = client.experiments.plan(checked, force=force)
@@ -246,11 +247,36 @@ def complexity(
     if as_json:
         json_to_stdout(found)
         return
-    table_to_stdout(complexity_table(found))
+    table_to_stdout(complexity_table(found.cells))
     for fit in found.fits:
         to_stdout(fit_line(fit))
     for warning in found.warnings:
         to_stderr(f"note: {warning}")
+
+
+@app.command("search")
+def search_complexity(
+    *,
+    spec: Annotated[Path, typer.Option("--spec", "-f", help="YAML or JSON; - is standard input")],
+    as_json: AsJson = False,
+) -> None:
+    """Find how many samples each learner needs by bisecting n, round by round. Ctrl-C leaves the work running."""
+    checked = read_spec(spec, ComplexitySpec)
+    with connect() as client:
+        search = client.search_complexity(checked)
+        to_stderr(f"search {search.id}")
+        state = search.wait(on_round=lambda state: to_stderr(state.in_words())).state
+    if as_json:
+        json_to_stdout(state)
+    else:
+        table_to_stdout(complexity_table(state.cells))
+        for fit in state.fits:
+            to_stdout(fit_line(fit))
+        to_stdout(f"{state.status}: {state.in_words()}, {number(state.seconds)} s of computing")
+        for warning in (*state.warnings, *([state.message] if state.message else [])):
+            to_stderr(f"note: {warning}")
+    if state.status != "succeeded":
+        raise typer.Exit(ExitCode.RUN_FAILED)
 
 
 @app.command()

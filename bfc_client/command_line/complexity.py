@@ -1,19 +1,21 @@
 """n*(eps, delta) and its growth, for reading."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 
-from bfc_client.answers import Complexity, ComplexityCell, ComplexityFit
+from bfc_client.answers import ComplexityCell, ComplexityFit
 from bfc_client.command_line.tables import NOTHING, new_table, number
 
 
-def complexity_table(found: Complexity) -> Table:
+def complexity_table(cells: Sequence[ComplexityCell]) -> Table:
     """One line a learner, dim and alphas."""
-    several_alphas = len({cell.alphas for cell in found.cells}) > 1
+    several_alphas = len({cell.alphas for cell in cells}) > 1
     table = new_table("learner", *(["alphas"] if several_alphas else []))
     for name in ("dim", "n*", "95 % interval", "last crossing", "seeds"):
         table.add_column(name, justify="right")
-    for cell in found.cells:
+    for cell in cells:
         table.add_row(
             Text(cell.label),
             *([_alphas(cell.alphas)] if several_alphas else []),
@@ -31,9 +33,7 @@ def fit_line(fit: ComplexityFit) -> str:
     alphas = "" if fit.alphas is None else f" (α {_alphas(fit.alphas)})"
     if fit.exponent is None:
         return f"{fit.label}{alphas}: no exponent: {fit.said}"
-    theory = ""
-    if fit.theory is not None and fit.theory.exponent is not None:
-        theory = f"; theory for {fit.theory.learners}: at least {number(fit.theory.exponent)}"
+    theory = "" if fit.theory is None else f"; theory of {fit.theory.learners}: {fit.theory.statement}"
     return (
         f"{fit.label}{alphas}: n* ∝ dim^{number(fit.exponent)} ({number(fit.low)} to {number(fit.high)}), "
         f"model: {fit.preferred}, {fit.said}{theory}"

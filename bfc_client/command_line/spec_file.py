@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from bfc_client.command_line.output import CommandRefused, ExitCode
-from bfc_client.spec_check import checked_spec
-from bfc_core.specs import ExperimentSpec
+from bfc_client.spec_check import Checked, checked_spec
 
 LARGEST_FILE_BYTES = 2**20
 
@@ -33,14 +32,14 @@ _Yaml.add_implicit_resolver(
 )
 
 
-def read_spec(path: Path) -> ExperimentSpec:
+def read_spec(path: Path, kind: type[Checked]) -> Checked:
     """The spec in a file; ``-`` is standard input. The ending .json is read as JSON, all else as YAML.
 
     Raises:
         CommandRefused: there is no such file, or it is neither.
-        InvalidSpec: it holds something else than an experiment.
+        InvalidSpec: it holds something else than a spec of this kind.
     """
-    return checked_spec(_document(path, _text(path)))
+    return checked_spec(_document(path, _text(path)), kind)
 
 
 def _text(path: Path) -> str:

@@ -33,9 +33,9 @@ _DIGEST_BYTES = 32
 class EigendecompositionFolder:
     """A folder of eigendecompositions by content hash, with a bound on its size.
 
-    A file is a SHA-256 digest and a NumPy array of n + 1 rows, the eigenvalues first; it is written whole or not at
-    all, and one that does not match its digest counts as absent. Beyond ``limit_bytes`` the files that were longest
-    not used go. Several processes may share the folder.
+    A file is a SHA-256 digest and a NumPy array of n + 1 rows, the eigenvalues first and then one eigenvector a row;
+    it is written whole or not at all, and one that does not match its digest counts as absent. Beyond
+    ``limit_bytes`` the files that were longest not used go. Several processes may share the folder.
     """
 
     folder: Path
@@ -54,11 +54,12 @@ class EigendecompositionFolder:
             path.unlink(missing_ok=True)
             return None
         rows = torch.from_numpy(np.load(io.BytesIO(array), allow_pickle=False))
-        return Eigendecomposition(rows[0], rows[1:])
+        # In column order, as the library returns it: another order of a product's operands is other last bits.
+        return Eigendecomposition(rows[0], rows[1:].mT)
 
     def save(self, key: str, decomposed: Eigendecomposition) -> None:
         """Keep a decomposition, unless it alone is larger than the folder may be."""
-        rows = torch.cat([decomposed.values[None], decomposed.vectors]).cpu().numpy()
+        rows = torch.cat([decomposed.values[None], decomposed.vectors.mT]).cpu().numpy()
         if rows.nbytes > self.limit_bytes:
             return
         buffer = io.BytesIO()

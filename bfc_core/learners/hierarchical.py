@@ -21,24 +21,40 @@ from torch import Tensor
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
-from bfc_core.learners.predictor import Fitted
-from bfc_core.metrics.features import feature_error
-from bfc_core.metrics.regression import normalised_mse
+from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.packing import fastest_members
 from bfc_core.seeding import generator_for
-from bfc_core.specs import HierarchicalLearner, Measurement, Outcome, Recipe, RunSpec, hierarchy_of
+from bfc_core.specs import (
+    HierarchicalLearner,
+    Hierarchy,
+    LabelledTarget,
+    Outcome,
+    Recipe,
+    RunSpec,
+    hierarchy_of,
+)
 from bfc_core.training.adam import Adam
 from bfc_core.training.distillation import initial_distill
 from bfc_core.training.loop import StageState, train_stage
+from bfc_core.training.measuring import (
+    Numbers,
+    cosine_numbers,
+    improvement_numbers,
+    measurements,
+    numbers_of,
+    objective_numbers,
+)
 from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
+from bfc_core.training.objective import Objective
+from bfc_core.training.plateau import Plateau
 from bfc_core.training.progress import Observer
+from bfc_core.training.refinement import Refinement, can_be_refined, parameters_of
+from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage, stages_of
 
 POLL_SECONDS = 0.2
 """How often the observer is asked whether a run is still wanted."""
-
-MEASURED_ROWS = 1000
-"""Fresh rows for the numbers along training; the report uses all test samples."""
 
 MEASUREMENTS_A_STAGE = 8
 
@@ -51,19 +67,27 @@ class NetworkPredictor:
     flat: Float[Tensor, "1 p"]
     lifts: dict[int, Tensor]
     alphas: dict[int, Tensor]
-    stage: Stage
+    active: tuple[int, ...]
+    distilled: tuple[int, ...]
+    is_margin: bool = False
+    """Whether rows are (x₀, x) and the prediction is x₀ + F(x): classification."""
 
     def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
         """F(x) over the active levels."""
         passed = self.network.forward(
-            self.flat, self.lifts, self.alphas, x.to(self.flat)[None], self.stage.active
+            self.flat, self.lifts, self.alphas, self._inside(x).to(self.flat)[None], self.active
         )
-        return passed.output[0].to(x)
+        output: Tensor = passed.output[0].to(x)
+        return x[:, 0] + output if self.is_margin else output
 
     def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:
         """S_ℓ of the distilled levels."""
-        found = self.network.features(self.flat, self.lifts, x.to(self.flat)[None], self.stage.distilled)
+        inside = self._inside(x).to(self.flat)[None]
+        found = self.network.features(self.flat, self.lifts, inside, self.distilled)
         return {level: feature[0].to(x) for level, feature in found.items()}
+
+    def _inside(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim_inside"]:
+        return x[:, 1:] if self.is_margin else x
 
 
 @dataclass
@@ -74,6 +98,7 @@ class _History:
     flat: Float[Tensor, " p"]
     ranks: dict[int, int]
     finite: bool = True
+    steps: int = 0
 
 
 class HierarchicalPack:
@@ -85,6 +110,7 @@ class HierarchicalPack:
         observer: told of progress; asked for cancellations.
         device: where to train.
         checkpoints: where to save and resume, or None.
+        hierarchies: what each run's learner is told of its target; by default the truth.
     """
 
     def __init__(
@@ -94,6 +120,7 @@ class HierarchicalPack:
         observer: Observer,
         device: str,
         checkpoints: CheckpointFolder | None,
+        hierarchies: Sequence[Hierarchy] | None = None,
     ) -> None:
         first = specs[0].learner
         if not isinstance(first, Recipe):
@@ -101,11 +128,16 @@ class HierarchicalPack:
         self.recipe = first
         self.specs, self.problems, self.observer = specs, problems, observer
         self.device, self.checkpoints = device, checkpoints
+        self.hierarchies = hierarchies or [hierarchy_of(spec.target) for spec in specs]
         self.dtype = torch.float32 if first.precision == "float32" else torch.float64
-        self.network = DistilledDenseNet(
-            hierarchy_of(specs[0].target), specs[0].dim, first.width, first.truncation
-        )
-        self.stages = [stages_of(_hierarchical(spec), hierarchy_of(spec.target)) for spec in specs]
+        self.network = DistilledDenseNet(self.hierarchies[0], specs[0].dim, first.width, first.truncation)
+        target = specs[0].target
+        self.task = target.task if isinstance(target, LabelledTarget) else "regression"
+        self.objective = Objective.of(first, self.task)
+        self.stages = [
+            stages_of(_hierarchical(spec), hierarchy)
+            for spec, hierarchy in zip(specs, self.hierarchies, strict=True)
+        ]
         self.depth = max(len(stages) for stages in self.stages)
         self.total = sum(
             len(self._groups(depth)) * self.stages[0][depth].steps for depth in range(self.depth)
@@ -139,15 +171,21 @@ class HierarchicalPack:
     def _key(self, run: int, depth: int) -> str:
         """Names the history of a run after ``depth`` stages; equal for runs that are still the same network."""
         spec = self.specs[run]
-        text = f"{spec.target.canonical_json()}|{spec.n}|{spec.seed}|{self.stages[run][:depth]}"
+        told = self.hierarchies[run]
+        text = f"{spec.target.canonical_json()}|{told}|{spec.n}|{spec.seed}|{self.stages[run][:depth]}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _groups(self, depth: int) -> list[tuple[Stage, list[int]]]:
-        """Distinct histories at ``depth``, one representative run each, grouped by the stage they enter."""
+        """Distinct histories at ``depth``, one run each: those that enter one stage, as many as step fast together."""
         groups: dict[Stage, dict[str, int]] = {}
         for run in range(len(self.specs)):
             groups.setdefault(self.stages[run][depth], {}).setdefault(self._key(run, depth + 1), run)
-        return [(stage, list(members.values())) for stage, members in groups.items()]
+        together = fastest_members(self.specs[0], self.recipe)
+        return [
+            (stage, runs[start : start + together])
+            for stage, runs in ((stage, list(members.values())) for stage, members in groups.items())
+            for start in range(0, len(runs), together)
+        ]
 
     def _sharers(self, run: int, depth: int) -> list[int]:
         """Every run that is the same network as ``run`` through ``depth`` stages."""
@@ -168,12 +206,19 @@ class HierarchicalPack:
         if before is None:
             entering = _History(run, self._initial(self.specs[run])[1], {})
         else:
-            entering = _History(run, before.flat.clone(), dict(before.ranks), before.finite)
+            entering = _History(run, before.flat.clone(), dict(before.ranks), before.finite, before.steps)
+        row = entering.flat[None]
+        if stage.resets:
+            drawn = self._initial(self.specs[run])[1][None]
+            for level in stage.resets:
+                self.network.weights(row, level).copy_(self.network.weights(drawn, level))
+                self.network.distilled(row, level).copy_(self.network.distilled(drawn, level))
         if stage.enters is not None and entering.finite:
-            row = entering.flat[None]
             shape = self.network.levels[stage.enters]
             wide = self.network.weights(row, stage.enters)[0]
             distilled, rank = initial_distill(wide, stage.enters, shape)
+            if self.recipe.rank == "threshold":
+                distilled[rank:] = 0.0
             self.network.distilled(row, stage.enters)[0] = distilled
             entering.ranks[stage.enters] = rank
         return entering
@@ -201,41 +246,107 @@ class HierarchicalPack:
             )
             state.step = int(resumed["step"])
             state.finite = resumed["finite"].to(self.device)
+        if self.recipe.activation == "plateau" and depth + 1 < len(self.stages[runs[0]]):
+            state.plateau = Plateau.fresh(len(runs))
+            if resumed is not None:
+                state.plateau = Plateau(*(resumed[name] for name in ("best", "best_step", "left", "taken")))
         first_step = sum(earlier.steps for earlier in self.stages[runs[0]][:depth])
         base = self.done
         gap = max(BATCH_BLOCK, stage.steps // MEASUREMENTS_A_STAGE)
         measured_at = state.step
+        began = [
+            self._measure(depth, stage, run, histories, history.flat, first_step)
+            for run, history in zip(runs, entering, strict=True)
+        ]
 
         def after_block(state: StageState) -> bool:
             nonlocal measured_at
             self.done = base + state.step
-            if state.step - measured_at >= gap or state.step == stage.steps:
-                measured_at = state.step
-                self._measure(depth, stage, runs, members, first_step + state.step)
-            position = (depth, number)
-            snapshot = {
-                "flat": members.flat,
-                "first": state.adam.first,
-                "second": state.adam.second,
-                "finite": state.finite,
-                "step": state.step,
-            }
-            return self._attend(depth, runs, histories, position, snapshot)
+            due = state.step - measured_at >= gap
+            measured_at = state.step if due else measured_at
+            for row, run in enumerate(runs):
+                here, ending = _presence(state, stage, row)
+                if ending or (here and due):
+                    before = began[row] if ending else None
+                    self._measure(
+                        depth, stage, run, histories, members.flat[row], first_step + state.step, before
+                    )
+            return self._attend(depth, runs, histories, (depth, number), _snapshot(members, state))
 
-        train_stage(self.network, members, self._data, stage, self.recipe, first_step, state, after_block)
+        if stage.refines:
+            self._refine(depth, number, stage, runs, histories, members, state)
+            after_block(state)
+        else:
+            train_stage(
+                self.network,
+                members,
+                self._data,
+                stage,
+                self.recipe,
+                self.objective,
+                first_step,
+                state,
+                after_block,
+            )
         self.done = base + stage.steps
         for row, (run, history) in enumerate(zip(runs, entering, strict=True)):
             history.flat = members.flat[row].clone()
             history.finite = bool(state.finite[row])
+            if not stage.refines:
+                history.steps += state.step if state.plateau is None else int(state.plateau.taken[row])
             histories[self._key(run, depth + 1)] = history
+
+    def _refine(
+        self,
+        depth: int,
+        number: int,
+        stage: Stage,
+        runs: list[int],
+        histories: dict[str, _History],
+        members: Members,
+        state: StageState,
+    ) -> None:
+        """Refine one member after the other; an interruption starts the stage again, it lasts seconds."""
+        if state.step == stage.steps:
+            return
+        network = self.network.with_tied(stage.tied)
+        entry = _snapshot(members, state)
+        entry["flat"] = members.flat.clone()
+        for row, run in enumerate(runs):
+            rows, problem = members.rows[row], self.problems[run]
+            if not bool(state.finite[row]) or not self._is_refined(stage, run):
+                continue
+            if not self._attend(depth, runs, histories, (depth, number), entry):
+                break
+            x, y = problem.x[:rows].to(self.device), problem.y[:rows].to(self.device)
+            is_margin = self.task == "classification"
+            refinement = Refinement(
+                network,
+                {level: lift[row : row + 1].double() for level, lift in members.lifts.items()},
+                {level: alpha[row : row + 1].double() for level, alpha in members.alphas.items()},
+                members.movable[row : row + 1],
+                x[:, 1:] if is_margin else x,
+                y,
+                x[:, 0] if is_margin else None,
+                self.objective,
+                stage.active,
+                stage.trainable,
+            )
+            members.flat[row] = refinement.run(members.flat[row : row + 1].double(), stage.steps)[0]
+        state.step = stage.steps
+
+    def _is_refined(self, stage: Stage, run: int) -> bool:
+        rows = self.specs[run].n - self._held_out(run)
+        return stage.refines and can_be_refined(parameters_of(self.network, stage.trainable), rows)
 
     def _members(self, runs: list[int], entering: list[_History]) -> Members:
         flat = torch.stack([history.flat for history in entering])
         movable = torch.ones_like(flat)
-        for row, history in enumerate(entering):
-            for level, rank in history.ranks.items():
-                self.network.distilled(movable, level)[row, rank:] = 0.0
-        hierarchies = [hierarchy_of(self.specs[run].target) for run in runs]
+        if self.recipe.rank == "threshold":
+            for row, history in enumerate(entering):
+                for level, rank in history.ranks.items():
+                    self.network.distilled(movable, level)[row, rank:] = 0.0
+        hierarchies = [self.hierarchies[run] for run in runs]
         return Members(
             flat=flat,
             lifts={
@@ -252,8 +363,15 @@ class HierarchicalPack:
             movable=movable,
             seeds=tuple(self.specs[run].seed for run in runs),
             first_rows=tuple(self._rows[run] for run in runs),
-            rows=tuple(self.specs[run].n for run in runs),
+            rows=tuple(self.specs[run].n - self._held_out(run) for run in runs),
+            held_out=tuple(self._held_out(run) for run in runs),
         )
+
+    def _held_out(self, run: int) -> int:
+        """Samples of a run that no batch contains: the last ones, where a plateau is looked for."""
+        if self.recipe.activation == "steps":
+            return 0
+        return max(1, round(self.recipe.validation_fraction * self.specs[run].n))
 
     def _training_data(self) -> tuple[TrainingData, list[int]]:
         """All training sets in one array, each set once, and the first row of every run's set."""
@@ -270,36 +388,50 @@ class HierarchicalPack:
                 ys.append(problem.y)
                 length += spec.n
             rows.append(starts[key])
-        data = TrainingData(
-            torch.cat(xs).to(self.device, self.dtype), torch.cat(ys).to(self.device, self.dtype)
-        )
-        return data, rows
+        x, y = torch.cat(xs).to(self.device, self.dtype), torch.cat(ys).to(self.device, self.dtype)
+        if self.task == "classification":
+            return TrainingData(x[:, 1:].contiguous(), y, offset=x[:, 0].contiguous()), rows
+        return TrainingData(x, y), rows
 
     # ---- surroundings ----------------------------------------------------------------------------
 
-    def _measure(self, depth: int, stage: Stage, runs: list[int], members: Members, step: int) -> None:
-        """Send nMSE and feature errors on fresh rows to every run that shares the network."""
-        for row, run in enumerate(runs):
-            problem = self.problems[run]
-            x, y = problem.test_x[:MEASURED_ROWS], problem.test_y[:MEASURED_ROWS]
-            predictor = self._predictor(run, members.flat[row], stage)
-            numbers = [
-                Measurement(name="nmse", step=step, stage=stage.name, value=normalised_mse(predictor(x), y))
-            ]
-            true = problem.target.features(x)
-            numbers += [
-                Measurement(
-                    name="feature_error",
-                    step=step,
-                    stage=stage.name,
-                    level=level,
-                    value=feature_error(found, true[level]),
-                )
-                for level, found in predictor.features(x).items()
-                if level in true and bool(found.isfinite().all())
-            ]
-            for sharer in self._sharers(run, depth + 1):
-                self.observer.measured(sharer, numbers)
+    def _measure(
+        self,
+        depth: int,
+        stage: Stage,
+        run: int,
+        histories: dict[str, _History],
+        flat: Float[Tensor, " p"],
+        step: int,
+        began: Numbers | None = None,
+    ) -> Numbers:
+        """Send what a network knows to every run that shares it; at a stage's end also what the stage changed."""
+        problem, predictor = self.problems[run], self._predictor(run, flat, stage)
+        row = flat[None]
+        numbers = numbers_of(predictor, problem)
+        regularizer = Regularizer(
+            predictor.network,
+            self.recipe.tie_weights,
+            stage.norm_weight(self.recipe),
+            predictor.alphas,
+            weight=self.objective.regularizer_weight,
+        )
+        numbers |= objective_numbers(
+            predictor, problem, self.objective, regularizer, row, stage.active, stage.distilled
+        )
+        if began is not None:
+            numbers |= improvement_numbers(began, numbers)
+        left = {
+            earlier.enters: self.network.distilled(
+                histories[self._key(run, position + 1)].flat[None], earlier.enters
+            )[0]
+            for position, earlier in enumerate(self.stages[run][:depth])
+            if earlier.enters in stage.active
+        }
+        numbers |= cosine_numbers(left, {level: self.network.distilled(row, level)[0] for level in left})
+        for sharer in self._sharers(run, depth + 1):
+            self.observer.measured(sharer, measurements(numbers.items(), step, stage.name))
+        return numbers
 
     def _attend(
         self,
@@ -332,7 +464,7 @@ class HierarchicalPack:
             "position": list(position),
             "done": self.done,
             "histories": {
-                key: {"run": h.run, "flat": h.flat, "ranks": h.ranks, "finite": h.finite}
+                key: {"run": h.run, "flat": h.flat, "ranks": h.ranks, "finite": h.finite, "steps": h.steps}
                 for key, h in histories.items()
             },
             "current": {
@@ -348,7 +480,7 @@ class HierarchicalPack:
             return {}, (0, 0), None
         self.done = int(state["done"]) - int(state["current"]["step"])
         histories = {
-            key: _History(h["run"], h["flat"].to(self.device), dict(h["ranks"]), h["finite"])
+            key: _History(h["run"], h["flat"].to(self.device), dict(h["ranks"]), h["finite"], h["steps"])
             for key, h in state["histories"].items()
         }
         return histories, (int(state["position"][0]), int(state["position"][1])), state["current"]
@@ -356,24 +488,26 @@ class HierarchicalPack:
     # ---- results ---------------------------------------------------------------------------------
 
     def _predictor(self, run: int, flat: Tensor, stage: Stage) -> NetworkPredictor:
-        hierarchy = hierarchy_of(self.specs[run].target)
+        hierarchy = self.hierarchies[run]
         return NetworkPredictor(
-            self.network,
+            self.network.with_tied(stage.tied),
             flat[None],
             {level: lift[None] for level, lift in self._lifts[run].items()},
             {
                 level: torch.tensor([alpha], dtype=self.dtype, device=self.device)
                 for level, alpha in hierarchy.alphas.items()
             },
-            stage,
+            stage.active,
+            stage.distilled,
+            is_margin=self.task == "classification",
         )
 
     def _fitted(self, run: int, histories: dict[str, _History]) -> Fitted:
         stages = self.stages[run]
-        steps = sum(stage.steps for stage in stages)
         history = histories.get(self._key(run, len(stages)))
         if run in self.cancelled or history is None:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
+        steps = history.steps
         if not history.finite:
             return Fitted(
                 Outcome.DIVERGED,
@@ -382,15 +516,39 @@ class HierarchicalPack:
                 message=f"the parameters became infinite; try a smaller step_size than {self.recipe.step_size:g}, "
                 f"a smaller clip_norm than {self.recipe.clip_norm:g}, or loss 'huber'",
             )
-        ranks = {f"rank_level_{level}": rank for level, rank in sorted(history.ranks.items())}
+        selection: Selection = {"is_refined": self._is_refined(stages[-1], run)}
+        for level, rank in sorted(history.ranks.items()):
+            selection[f"rank_level_{level}"] = rank
         warnings = tuple(
             f"level {level} was distilled to rank {rank} of {self.network.levels[level].k}"
             for level, rank in sorted(history.ranks.items())
-            if rank < self.network.levels[level].k
+            if rank < self.network.levels[level].k and self.recipe.rank == "threshold"
         )
         return Fitted(
-            Outcome.SUCCEEDED, self._predictor(run, history.flat, stages[-1]), steps, dict(ranks), warnings
+            Outcome.SUCCEEDED, self._predictor(run, history.flat, stages[-1]), steps, selection, warnings
         )
+
+
+def _presence(state: StageState, stage: Stage, row: int) -> tuple[bool, bool]:
+    """Whether a member is still in the stage, and whether it ends the stage with this very block."""
+    if state.plateau is None:
+        return True, state.step == stage.steps
+    left = bool(state.plateau.left[row])
+    return not left, left and int(state.plateau.taken[row]) == state.step
+
+
+def _snapshot(members: Members, state: StageState) -> dict[str, Any]:
+    """What continues a stage bit for bit."""
+    snapshot = {
+        "flat": members.flat,
+        "first": state.adam.first,
+        "second": state.adam.second,
+        "finite": state.finite,
+        "step": state.step,
+    }
+    if state.plateau is not None:
+        snapshot |= vars(state.plateau)
+    return snapshot
 
 
 def _hierarchical(spec: RunSpec) -> HierarchicalLearner:

@@ -9,16 +9,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.checkpoint import CheckpointFolder
-from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted
+from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted, ResourceLimitExceeded
 from bfc_core.evaluation import Problem, pose, report_of
 from bfc_core.kernel_cost import shared_memory_bytes
 from bfc_core.kernels.shared import EigendecompositionFolder, SharedGrams
+from bfc_core.learners.baseline import FitContext, FittedFunction
+from bfc_core.learners.baselines import fit_baseline
 from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
 from bfc_core.learners.predictor import Fitted
 from bfc_core.learners.recursive_feature_machine import FittedFeatureMachine, fit_recursive_feature_machine
-from bfc_core.packing import shares_a_gram
+from bfc_core.packing import estimate_run, shares_a_gram
 from bfc_core.seeding import generator_for
 from bfc_core.specs import KernelRidge, Measurement, Outcome, RecursiveFeatureMachine, Report, RunSpec
+from bfc_core.specs.baselines import Baseline
 from bfc_core.training.progress import Observer
 
 
@@ -28,16 +31,18 @@ class RunNoLongerWanted(BfcError):
 
 @dataclass(frozen=True)
 class KernelPredictor:
-    """A fitted kernel machine; it has no features by level."""
+    """A fitted baseline; few have features by level."""
 
-    fitted: FittedKernel | FittedFeatureMachine
+    fitted: FittedKernel | FittedFeatureMachine | FittedFunction
 
     def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
         """f̂(x)."""
         return self.fitted(x)
 
-    def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:  # noqa: ARG002
-        """None: a kernel learns no level features."""
+    def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:
+        """What the baseline found of a level, where it says so; a kernel learns no level features."""
+        if isinstance(self.fitted, FittedFunction) and self.fitted.level_features is not None:
+            return self.fitted.level_features(x.double())
         return {}
 
 
@@ -99,17 +104,21 @@ class KernelPack:
         return report
 
     def _fit(self, run: int, problem: Problem) -> Fitted:
+        furthest = 0
+
         def progress(solved: int, systems: int) -> None:
+            nonlocal furthest
             parts = 100
-            share = math.floor(parts * solved / max(systems, 1))
-            self.observer.progressed(parts * run + share, parts * len(self.specs))
+            # A learner of several stages counts each from zero; what is shown never goes back.
+            furthest = max(furthest, math.floor(parts * solved / max(systems, 1)))
+            self.observer.progressed(parts * run + furthest, parts * len(self.specs))
             if self.observer.stop_requested():
                 raise PackInterrupted(f"stopped in run {run + 1} of {len(self.specs)}")
             if run in self.observer.cancelled():
                 raise RunNoLongerWanted
 
         learner = self.specs[run].learner
-        fitted: FittedKernel | FittedFeatureMachine
+        fitted: FittedKernel | FittedFeatureMachine | FittedFunction
         match learner:
             case KernelRidge():
                 fitted = fit_kernel_ridge(
@@ -119,6 +128,16 @@ class KernelPack:
                 generator = generator_for(self.specs[run].seed, "validation")
                 fitted = fit_recursive_feature_machine(
                     learner, problem.x, problem.y, generator, progress, self.memory_limit_bytes
+                )
+            case Baseline():
+                needed = estimate_run(self.specs[run]).memory_bytes
+                if self.memory_limit_bytes is not None and needed > self.memory_limit_bytes:
+                    raise ResourceLimitExceeded(
+                        f"{learner.kind} on {len(problem.x)} samples", needed, self.memory_limit_bytes
+                    )
+                context = FitContext(self.specs[run].seed, progress, self.shared)
+                fitted = fit_baseline(
+                    learner, problem.x.double(), problem.y.double(), problem.target, context
                 )
             case _:
                 raise TypeError(f"{learner.kind} is not a kernel learner")

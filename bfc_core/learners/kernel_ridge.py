@@ -1,7 +1,7 @@
 """Kernel ridge regression with its ridge, and an RBF's bandwidth, chosen by leave-one-out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -16,10 +16,10 @@ from bfc_core.kernels.gram import gram_times
 from bfc_core.kernels.refits import subsample_rows
 from bfc_core.kernels.ridge import absolute_ridges, solve_by_eigendecomposition
 from bfc_core.kernels.shared import SharedGrams
-from bfc_core.learners.kernel_solvers import KernelSystem
+from bfc_core.learners.kernel_solvers import KernelSystem, SolverOptions
 from bfc_core.learners.predictor import Selection
 from bfc_core.specs import KernelRidge
-from bfc_core.specs.kernels import AnyKernel, bandwidths_of, variants
+from bfc_core.specs.kernels import bandwidths_of, variants
 
 Progress = Callable[[int, int], None]
 
@@ -85,26 +85,57 @@ def fit_kernel_ridge(
     needed = kernel_ridge_memory_bytes(learner, n, dim, test_samples=0)
     if memory_limit_bytes is not None and needed > memory_limit_bytes:
         raise ResourceLimitExceeded(f"kernel_ridge on {n} samples", needed, memory_limit_bytes)
+    candidates = [
+        Candidate(
+            build_kernel(variant),
+            f"{variant.canonical_json()} of {learner.feature_map}",
+            {name: values[0] for name, values in bandwidths_of(variant).items()},
+        )
+        for variant in variants(learner.kernel)
+    ]
     inputs = mapped(x.double(), learner.feature_map)
-    targets = y.double()[:, None]
-    choices = variants(learner.kernel)
-    candidates = [build_kernel(choice) for choice in choices]
-    steps = _Steps(progress, len(candidates) - 1 + (TYPICAL_REFITS if n > EIGENDECOMPOSITION_LIMIT else 1))
+    fitted = fit_candidates(candidates, learner, inputs, y.double(), progress, shared or SharedGrams())
+    return replace(fitted, feature_map=learner.feature_map)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kernel to choose, a name that no other kernel has, and what choosing it says (its bandwidths)."""
+
+    kernel: Kernel
+    name: str
+    choice: dict[str, float] = field(default_factory=dict)
+
+
+def fit_candidates(
+    candidates: Sequence[Candidate],
+    options: SolverOptions,
+    inputs: Float[Tensor, "n p"],
+    y: Float[Tensor, " n"],
+    progress: Progress,
+    shared: SharedGrams,
+) -> FittedKernel:
+    """Choose a kernel on a subsample and its ridge on all samples; inputs and targets are in float64.
+
+    Raises:
+        KernelNotPositiveDefinite: no ridge of the grid can be solved for.
+    """
+    targets = y[:, None]
+    steps = _Steps(
+        progress, len(candidates) - 1 + (TYPICAL_REFITS if len(inputs) > EIGENDECOMPOSITION_LIMIT else 1)
+    )
     selection: Selection = {}
     warnings: list[str] = []
-    position = 0
+    best = candidates[0]
     if len(candidates) > 1:
-        errors = _screened(candidates, inputs, targets, learner, steps)
-        position = errors.index(min(errors))
-        warnings.extend(_bandwidth_warnings(choices, errors))
+        errors = _screened([candidate.kernel for candidate in candidates], inputs, targets, options, steps)
+        best = candidates[errors.index(min(errors))]
+        warnings.extend(_bandwidth_warnings([candidate.choice for candidate in candidates], errors))
         selection["bandwidth_at_edge"] = bool(warnings)
-    selection |= {name: values[0] for name, values in bandwidths_of(choices[position]).items()}
-    kernel = candidates[position]
-    name = f"{choices[position].canonical_json()} of {learner.feature_map}"
-    system = KernelSystem(
-        kernel, name, inputs, targets, learner, shared or SharedGrams(), steps.advance, steps.alive
-    )
-    solved = system.solved()
+    selection |= best.choice
+    solved = KernelSystem(
+        best.kernel, best.name, inputs, targets, options, shared, steps.advance, steps.alive
+    ).solved()
     steps.finish()
     solution = solved.solution
     chosen = solution.chosen[0]
@@ -115,18 +146,19 @@ def fit_kernel_ridge(
         "loo_mse": float(solution.loo_mse[chosen, 0]),
         "gcv": float(solution.gcv[chosen, 0]),
         "at_edge": solution.at_edge(0),
+        "candidates_tried": len(candidates) * len(solution.ridges),
         **solved.selection,
     }
     warnings.extend(solved.warnings)
     if solution.at_edge(0):
         end = "smallest" if chosen == 0 else "largest"
         warnings.append(
-            f"the {CRITERIA[learner.criterion]} optimum is the {end} ridge of the grid "
+            f"the {CRITERIA[options.criterion]} optimum is the {end} ridge of the grid "
             f"({ridge / solved.scale:.3g} times the mean of the gram's diagonal): a wider grid of ridges may do better"
         )
     return FittedKernel(
-        kernel,
-        learner.feature_map,
+        best.kernel,
+        "identity",
         solved.anchors,
         solved.weights,
         float(solution.intercept[0]),
@@ -157,10 +189,10 @@ class _Steps:
 
 
 def _screened(
-    candidates: list[Kernel],
+    candidates: Sequence[Kernel],
     x: Float[Tensor, "n p"],
     y: Float[Tensor, "n 1"],
-    learner: KernelRidge,
+    learner: SolverOptions,
     steps: _Steps,
 ) -> list[float]:
     """Validation error of every kernel, each at its best ridge, on a subsample."""
@@ -176,18 +208,17 @@ def _screened(
     return errors
 
 
-def _bandwidth_warnings(choices: Sequence[AnyKernel], errors: Sequence[float]) -> Iterator[str]:
+def _bandwidth_warnings(choices: Sequence[dict[str, float]], errors: Sequence[float]) -> Iterator[str]:
     """A sentence for every list of bandwidths whose end beats everything between its ends."""
-    chosen = [bandwidths_of(choice) for choice in choices]
-    best = chosen[errors.index(min(errors))]
-    for name, (value,) in best.items():
-        values = sorted({choice[name][0] for choice in chosen})
+    best = choices[errors.index(min(errors))]
+    for name, value in best.items():
+        values = sorted({choice[name] for choice in choices})
         if len(values) == 1:
             continue
         inner = [
             error
-            for choice, error in zip(chosen, errors, strict=True)
-            if choice[name][0] not in (values[0], values[-1])
+            for choice, error in zip(choices, errors, strict=True)
+            if choice[name] not in (values[0], values[-1])
         ]
         if min(inner, default=float("inf")) > EQUAL * min(errors):
             yield f"the best {name}, {value:g}, is an end of the list: a wider list may do better"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from bfc_core.errors import KernelNotPositiveDefinite
 from bfc_core.kernel_cost import (
     BLOCK_ROWS,
     EIGENDECOMPOSITION_LIMIT,
+    Solver,
     is_solved_by_eigendecomposition,
     is_solved_by_features,
 )
@@ -25,6 +27,7 @@ from bfc_core.kernels.refinement import solve_refined
 from bfc_core.kernels.refits import solve_by_refits, solve_each, subsample_rows
 from bfc_core.kernels.ridge import (
     CentredTargets,
+    Criterion,
     RidgeSolution,
     absolute_ridges,
     solve_by_eigendecomposition,
@@ -32,12 +35,51 @@ from bfc_core.kernels.ridge import (
 )
 from bfc_core.kernels.shared import SharedGrams
 from bfc_core.learners.predictor import Selection
-from bfc_core.specs import KernelRidge
 
 RESIDUAL = 1e-8
 """Relative residual at which conjugate gradients stop: far below what the targets are known to."""
 
 MOST_STEPS = 200
+
+
+class SolverOptions(Protocol):
+    """What a learner's spec says about solving; ``kernel_ridge`` says all of it."""
+
+    @property
+    def ridges(self) -> tuple[float, ...] | None:
+        """Relative to the mean of the gram's diagonal; None takes the default grid."""
+        ...
+
+    @property
+    def criterion(self) -> Criterion:
+        """What the ridge is chosen by."""
+        ...
+
+    @property
+    def solver(self) -> Solver:
+        """Exact, or one of the approximations."""
+        ...
+
+    @property
+    def centres(self) -> int:
+        """Of the approximations."""
+        ...
+
+    @property
+    def precision(self) -> Literal["float64", "mixed"]:
+        """Of the exact solver."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExactOptions:
+    """Exact, in float64, by leave-one-out."""
+
+    ridges: tuple[float, ...] | None = None
+    criterion: Criterion = "leave_one_out"
+    solver: Solver = "exact"
+    centres: int = 1000
+    precision: Literal["float64", "mixed"] = "float64"
 
 
 @dataclass(frozen=True)
@@ -67,7 +109,7 @@ class KernelSystem:
     name: str
     x: Float[Tensor, "n p"]
     y: Float[Tensor, "n t"]
-    learner: KernelRidge
+    learner: SolverOptions
     shared: SharedGrams
     advanced: Callable[[], None]
     alive: Callable[[], None]

@@ -3,12 +3,13 @@
 Radhakrishnan, Beaglehole, Pandit, Belkin, "Mechanism for feature learning in neural networks and
 backpropagation-free machine learning models", Science 383 (2024), arXiv:2212.13881. A round solves Laplace kernel
 ridge under the metric M and replaces M by the average gradient outer product of what it predicts,
-M ← Σ_j ∇f(x_j) ∇f(x_j)ᵀ, here scaled to trace M = d, so that one bandwidth keeps its meaning from round to round
-(the paper leaves M unscaled).
+M ← (1/n) Σ_j ∇f(x_j) ∇f(x_j)ᵀ, by default scaled to trace M = d, so that one bandwidth keeps its meaning from
+round to round (the paper leaves M unscaled).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -116,11 +117,9 @@ def fit_recursive_feature_machine(
     steps = _Steps(progress, (learner.rounds + 1) * (len(candidates) + finalists) + 1)
     fraction = learner.validation_fraction
     split = _Split.of(inputs, targets, order[:FEATURE_MACHINE_SUBSAMPLE], fraction)
-    screened = ranked = _ranked(candidates, split, learner.rounds, steps)
+    screened = ranked = _ranked(candidates, split, learner, steps)
     if is_subsampled:
-        ranked = _ranked(
-            screened[:finalists], _Split.of(inputs, targets, order, fraction), learner.rounds, steps
-        )
+        ranked = _ranked(screened[:finalists], _Split.of(inputs, targets, order, fraction), learner, steps)
     best = ranked[0]
     kernel = LaplaceKernel(best.bandwidth, best.metric)
     weights, intercept = _solve(kernel, inputs, targets, best.ridge)
@@ -136,14 +135,16 @@ def fit_recursive_feature_machine(
     return FittedFeatureMachine(kernel, learner.feature_map, inputs, weights, intercept, selection, warnings)
 
 
-def average_gradient_outer_product(gradients: Float[Tensor, "n p"]) -> Float[Tensor, "p p"]:
-    """Σ_j ∇f(x_j) ∇f(x_j)ᵀ scaled to trace p; the identity where all gradients vanish."""
-    product = gradients.mT @ gradients
+def average_gradient_outer_product(
+    gradients: Float[Tensor, "n p"], scale: Literal["trace", "none"] = "trace"
+) -> Float[Tensor, "p p"]:
+    """(1/n) Σ_j ∇f(x_j) ∇f(x_j)ᵀ, or that scaled to trace p; the identity where all gradients vanish."""
+    product = gradients.mT @ gradients / len(gradients)
     trace = product.diagonal().sum()
     p = product.shape[0]
     if not trace > 0:
         return torch.eye(p, dtype=product.dtype, device=product.device)
-    return product * (p / trace)
+    return product if scale == "none" else product * (p / trace)
 
 
 class _Steps:
@@ -160,15 +161,18 @@ class _Steps:
         self._progress(self._done, self._systems)
 
 
-def _ranked(candidates: Sequence[_Candidate], split: _Split, rounds: int, steps: _Steps) -> list[_Candidate]:
+def _ranked(
+    candidates: Sequence[_Candidate], split: _Split, learner: RecursiveFeatureMachine, steps: _Steps
+) -> list[_Candidate]:
     """Every candidate at its best round, best first.
 
     Raises:
         KernelNotPositiveDefinite: none of them has a finite error.
     """
     judged = []
+    rounds = learner.rounds
     for candidate in candidates:
-        path = list(_rounds(candidate, split, rounds, steps))
+        path = list(_rounds(candidate, split, learner, steps))
         steps.advance(rounds + 1 - len(path))
         best = min(path, key=lambda fit: fit.held_out_nmse, default=candidate)
         was_improving = len(path) > rounds and all(
@@ -181,10 +185,13 @@ def _ranked(candidates: Sequence[_Candidate], split: _Split, rounds: int, steps:
     return judged
 
 
-def _rounds(candidate: _Candidate, split: _Split, rounds: int, steps: _Steps) -> Iterator[_Candidate]:
-    """The candidate after 0 … ``rounds`` updates of its metric; it ends early where a system is indefinite."""
+def _rounds(
+    candidate: _Candidate, split: _Split, learner: RecursiveFeatureMachine, steps: _Steps
+) -> Iterator[_Candidate]:
+    """The candidate after 0 … ``learner.rounds`` updates of its metric; it ends early where a system is indefinite."""
     variance = (split.held_out_y - split.held_out_y.mean()).square().mean()
     metric = None
+    rounds = learner.rounds
     for updates in range(rounds + 1):
         kernel = LaplaceKernel(candidate.bandwidth, metric)
         try:
@@ -201,7 +208,8 @@ def _rounds(candidate: _Candidate, split: _Split, rounds: int, steps: _Steps) ->
         )
         steps.advance()
         if updates < rounds:
-            metric = average_gradient_outer_product(kernel.gradients(split.x, split.x, weights))
+            gradients = kernel.gradients(split.x, split.x, weights)
+            metric = average_gradient_outer_product(gradients, learner.metric_scale)
 
 
 def _solve(

@@ -23,3 +23,29 @@ def feature_error_scale_free(found: Float[Tensor, "n j"], true: Float[Tensor, "n
     cross = torch.linalg.svdvals(true.mT @ found).sum()
     norms = true.square().sum() * found.square().sum()
     return float((1 - cross.square() / norms).clamp_min(0)) if norms > 0 else 1.0
+
+
+def alignment(found: Float[Tensor, "n j"], true: Float[Tensor, "n k"]) -> float:
+    """Mean cos² of the principal angles between the spans of S* and S over the rows; 1 where S* lies in S's span.
+
+    Blind to any linear map of S, so it says whether a level is in sight, not whether it is recovered.
+    """
+    found_basis, true_basis = _orthonormal(found), _orthonormal(true)
+    if true_basis.shape[1] == 0 or found_basis.shape[1] == 0:
+        return 0.0
+    return float((true_basis.mT @ found_basis).square().sum() / true_basis.shape[1])
+
+
+def weight_cosine(before: Float[Tensor, "r i"], after: Float[Tensor, "r i"]) -> float:
+    """Mean over neurons (rows) of the cosine between their weights at two times; rows that are zero are left out."""
+    before, after = before.double(), after.double()
+    norms = before.norm(dim=1) * after.norm(dim=1)
+    cosines = torch.linalg.vecdot(before, after)[norms > 0] / norms[norms > 0]
+    return float(cosines.mean()) if len(cosines) else 0.0
+
+
+def _orthonormal(feature: Float[Tensor, "n j"]) -> Float[Tensor, "n r"]:
+    """An orthonormal basis of the columns' span, directions below 1e-10 of the largest dropped."""
+    u, values, _ = torch.linalg.svd(feature.double(), full_matrices=False)
+    basis: Tensor = u[:, values > 1e-10 * values.max().clamp_min(torch.finfo(torch.float64).tiny)]
+    return basis

@@ -7,13 +7,17 @@ S_0 = x, S_1 = x² − mean; with h_ℓ the concatenation over j ∈ J_ℓ of σ
 Since Sum(F_ℓ) = h_ℓᵀ M_ℓ h_ℓ with M_ℓ = W_ℓᵀW_ℓ, values and gradients are computed from the small M_ℓ
 wherever h_ℓ is not much longer than m: that is the same function with fewer operations.
 
+A level may be *tied*: its K_ℓ then also stands for W_ℓ, so F_ℓ = S_ℓ². That is the limit λ₃, λ₄, λ₅ → ∞ of the
+regulariser that ties K_ℓᵀK_ℓ to W_ℓᵀW_ℓ (docs/decisions/0010).
+
 Letters: e members, n rows, d input dimension, i length of h_ℓ, m rows of W, k rows of K, q rows of R.
 """
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bfc_core.networks.truncation import effective_bound, truncated_square, truncated_square_derivative
@@ -63,6 +67,7 @@ class DistilledDenseNet:
         self.dim = dim
         self.width = width
         self.truncation = truncation
+        self.tied: frozenset[int] = frozenset()
         self.levels: dict[int, LevelShape] = {}
         for level, k in hierarchy.widths.items():
             sources = hierarchy.connections[level]
@@ -76,10 +81,18 @@ class DistilledDenseNet:
                 start += rows * shape.i
         self.parameter_count = start
 
+    def with_tied(self, levels: tuple[int, ...]) -> "DistilledDenseNet":
+        """The same layout of parameters with K_ℓ standing for W_ℓ at these levels."""
+        tied = copy.copy(self)
+        tied.tied = frozenset(levels)
+        return tied
+
     # ---- parameters ------------------------------------------------------------------------------
 
     def weights(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e m i"]:
-        """W_ℓ of every member, a view of ``flat``."""
+        """W_ℓ of every member, a view of ``flat``; K_ℓ where the level is tied."""
+        if level in self.tied:
+            return self.distilled(flat, level)
         return flat[:, self._slices["W", level]].view(-1, self.width, self.levels[level].i)
 
     def distilled(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e k i"]:
@@ -115,7 +128,7 @@ class DistilledDenseNet:
             shape = self.levels[level]
             h = self._reads(shape, passed, x, square)
             w = self.weights(flat, level)
-            if self._by_form(shape):
+            if self._by_form(level):
                 y = h @ (w.mT @ w)
                 value = torch.linalg.vecdot(y, h)
             else:
@@ -124,7 +137,8 @@ class DistilledDenseNet:
             passed.output = torch.addcmul(passed.output, value, alphas[level][:, None])
             passed.h[level], passed.y[level] = h, y
             if any(level in self.levels[above].sources for above in active if above > level):
-                self._lift(passed, level, h @ self.distilled(flat, level).mT, lifts[level])
+                feature = y if level in self.tied else h @ self.distilled(flat, level).mT
+                self._lift(passed, level, feature, lifts[level])
         return passed
 
     def features(
@@ -160,34 +174,92 @@ class DistilledDenseNet:
 
         With G = Σ_n slope · h hᵀ: ∂/∂W_ℓ = 2 α_ℓ W_ℓ G and ∂/∂h_ℓ = 2 α_ℓ slope · M_ℓ h_ℓ.
         """
-        above: dict[int, Tensor] = {}
-        lowest = min(trainable)
-        for level in reversed(list(passed.h)):
-            shape, h = self.levels[level], passed.h[level]
-            w, by_form = self.weights(flat, level), self._by_form(shape)
-            weighted = ((2 * alphas[level])[:, None] * slope)[..., None]
-            y = passed.y[level] * weighted
+        for level, (weighted, wide, narrow) in self._reaches(
+            flat, lifts, alphas, passed, slope, min(trainable)
+        ).items():
             if level in trainable:
-                grad_w = self.weights(gradient, level)
-                grad_w += w @ (h.mT @ (h * weighted)) if by_form else y.mT @ h
-            grad_s = None
+                self._add_weight_gradients(flat, passed.h[level], level, weighted, wide, narrow, gradient)
+
+    def jacobian(
+        self,
+        flat: Float[Tensor, "e p"],
+        lifts: dict[int, Float[Tensor, "e q k"]],
+        alphas: dict[int, Float[Tensor, " e"]],
+        passed: Pass,
+        trainable: tuple[int, ...],
+    ) -> Float[Tensor, "e n j"]:
+        """∂F/∂K row by row over the trainable levels, all of which are tied; columns as in :meth:`places`."""
+        reaches = self._reaches(flat, lifts, alphas, passed, torch.ones_like(passed.output), min(trainable))
+        return torch.cat(
+            [
+                (reaches[level][1][..., None] * passed.h[level][..., None, :]).flatten(2)
+                for level in trainable
+            ],
+            -1,
+        )
+
+    def places(self, levels: tuple[int, ...]) -> Int[Tensor, " j"]:
+        """Where the entries of K_ℓ stand in a flat row, level by level."""
+        return torch.cat([torch.arange(self.parameter_count)[self._slices["K", level]] for level in levels])
+
+    def _reaches(
+        self,
+        flat: Float[Tensor, "e p"],
+        lifts: dict[int, Float[Tensor, "e q k"]],
+        alphas: dict[int, Float[Tensor, " e"]],
+        passed: Pass,
+        slope: Float[Tensor, "e n"],
+        lowest: int,
+    ) -> dict[int, tuple[Tensor, Tensor, Tensor | None]]:
+        """Per level from the top: 2 α_ℓ slope, what reaches W h, and what reaches S = K h (None: nothing does).
+
+        At a tied level the last two are one and the same.
+        """
+        above: dict[int, Tensor] = {}
+        reaches: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+        for level in reversed(list(passed.h)):
+            weighted = ((2 * alphas[level])[:, None] * slope)[..., None]
+            wide = passed.y[level] * weighted
+            narrow: Tensor | None = None
             if level in above and level >= lowest:
-                grad_s = self._through_lift(passed, level, above.pop(level), lifts[level])
-                if level in trainable:
-                    self.distilled(gradient, level).add_(grad_s.mT @ h)
-            for j in shape.sources:
+                narrow = self._through_lift(passed, level, above.pop(level), lifts[level])
+            if level in self.tied:
+                wide = wide if narrow is None else wide + narrow
+                narrow = None
+            reaches[level] = (weighted, wide, narrow)
+            w = self.weights(flat, level)
+            for j in self.levels[level].sources:
                 if j < max(LOWEST_LEVEL, lowest):
                     continue
-                columns = shape.columns(j)
-                back = y[..., columns] if by_form else y @ w[..., columns]
-                if grad_s is not None:
-                    back.baddbmm_(grad_s, self.distilled(flat, level)[..., columns])
+                columns = self.levels[level].columns(j)
+                back = wide[..., columns] if self._by_form(level) else wide @ w[..., columns]
+                if narrow is not None:
+                    back = back + narrow @ self.distilled(flat, level)[..., columns]
                 above[j] = above[j] + back if j in above else back
+        return reaches
+
+    def _add_weight_gradients(
+        self,
+        flat: Float[Tensor, "e p"],
+        h: Float[Tensor, "e n i"],
+        level: int,
+        weighted: Float[Tensor, "e n 1"],
+        wide: Tensor,
+        narrow: Float[Tensor, "e n k"] | None,
+        gradient: Float[Tensor, "e p"],
+    ) -> None:
+        """``wide`` is weighted · W h, or weighted · M h where the form is used."""
+        if self._by_form(level):
+            self.weights(gradient, level).add_(self.weights(flat, level) @ (h.mT @ (h * weighted)))
+        else:
+            self.weights(gradient, level).add_(wide.mT @ h)
+        if narrow is not None:
+            self.distilled(gradient, level).add_(narrow.mT @ h)
 
     # ---- parts -----------------------------------------------------------------------------------
 
-    def _by_form(self, shape: LevelShape) -> bool:
-        return shape.i <= FORM_ADVANTAGE * self.width
+    def _by_form(self, level: int) -> bool:
+        return level not in self.tied and self.levels[level].i <= FORM_ADVANTAGE * self.width
 
     def _reads(self, shape: LevelShape, passed: Pass, x: Tensor, square: Tensor) -> Tensor:
         """h of a level. Lifted features are squared straight into their columns: h is the largest array."""

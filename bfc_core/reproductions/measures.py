@@ -101,12 +101,18 @@ def at_end_of(stage: str, level: int) -> Callable[[Trained], float | None]:
     """The last feature error of a level that was measured in a stage."""
 
     def number_at(trained: Trained) -> float | None:
-        values = [
-            each.value
-            for each in trained.measurements
-            if each.name == "feature_error" and each.stage == stage and each.level == level
-        ]
+        values = _measured(trained, stage, level)
         return values[-1] if values else None
+
+    return number_at
+
+
+def at_start_of(stage: str, level: int) -> Callable[[Trained], float | None]:
+    """The first feature error of a level that was measured in a stage."""
+
+    def number_at(trained: Trained) -> float | None:
+        values = _measured(trained, stage, level)
+        return values[0] if values else None
 
     return number_at
 
@@ -158,6 +164,14 @@ def finished_share(evidence: Evidence) -> float:
     """Share of all runs that succeeded."""
     rows = [trained.row for runs in evidence.values() for trained in runs]
     return sum(row.status == "succeeded" for row in rows) / max(len(rows), 1)
+
+
+def _measured(trained: Trained, stage: str, level: int) -> list[float | None]:
+    return [
+        each.value
+        for each in trained.measurements
+        if each.name == "feature_error" and each.stage == stage and each.level == level
+    ]
 
 
 def _runs(evidence: Evidence, role: str, learner: str) -> list[Trained]:

@@ -71,8 +71,9 @@ class Reproduction:
     expectations: Sequence[Expectation]
     figure: str
     of: str
-    eps: float | None = None
-    """The error of n*(ε), where the figure shows one."""
+    eps: float = 0.1
+    delta: float = 0.2
+    """Of n*(ε, δ), where the figure shows it; that figure is drawn from every role."""
 
     def check(self, evidence: Evidence) -> list[Finding]:
         """Every expectation beside what these runs found.

@@ -8,19 +8,21 @@ from bfc_core.specs.base import SPEC_VERSION, Dim, Samples, Seed, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.inputs import GaussianInputs, InputSpec, least_dim_of_inputs
 from bfc_core.specs.learners import (
+    AlgorithmOne,
     AnyLearner,
+    CorrectionWindow,
     Layerwise,
     LearnerSpec,
     MatchedComputeControl,
     Recipe,
+    check_search,
 )
-from bfc_core.specs.run import RunSpec
+from bfc_core.specs.run import RunSpec, check_agreement
 from bfc_core.specs.targets import (
-    Alpha,
+    Alphas,
     HierarchicalQuadratic,
     KernelHardInstance,
     TargetSpec,
-    check_alphas,
     least_dim,
 )
 
@@ -48,9 +50,6 @@ def all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         raise ValueError("an axis must not name a value twice")
     return values
-
-
-Alphas = Annotated[tuple[Alpha, ...], Field(min_length=1, max_length=5), AfterValidator(check_alphas)]
 
 
 class ExperimentSpec(Spec):
@@ -97,6 +96,7 @@ class ExperimentSpec(Spec):
             raise ValueError(f"dim {min(self.dim)} is too small: this target needs dim ≥ {smallest}")
         if min(self.dim) < least_dim_of_inputs(self.inputs):
             raise ValueError(f"dim {min(self.dim)} is too small: these inputs need dim ≥ 2")
+        check_agreement(self.target, self.inputs, self.learners)
         if self.alphas is not None:
             if not isinstance(self.target, WEIGHTED):
                 raise ValueError(
@@ -104,6 +104,9 @@ class ExperimentSpec(Spec):
                 )
             if any(len(alphas) != len(self.target.alphas) for alphas in self.alphas):
                 raise ValueError(f"every alphas entry needs {len(self.target.alphas)} values, one a level")
+        for learner in self.learners:
+            if isinstance(learner, AlgorithmOne) and learner.search is not None:
+                check_search(learner.search, self.target)
         if len(set(self.learners)) != len(self.learners):
             raise ValueError("learners must not name the same learner twice")
         cells = self.cell_count()
@@ -112,14 +115,14 @@ class ExperimentSpec(Spec):
         return self
 
     def all_learners(self) -> tuple[AnyLearner, ...]:
-        """The learners asked for, each ``layerwise`` followed by its matched-compute control."""
+        """The learners asked for, each one that freezes levels followed by its matched-compute control."""
         learners: list[AnyLearner] = []
         for learner in self.learners:
             if learner not in learners:
                 learners.append(learner)
-            if isinstance(learner, Layerwise):
+            if isinstance(learner, Layerwise | CorrectionWindow):
                 control = control_of(learner)
-                if control not in self.learners:
+                if control not in self.learners and control not in learners:
                     learners.append(control)
         return tuple(learners)
 
@@ -158,6 +161,7 @@ class ExperimentSpec(Spec):
         return learner.model_copy(update={"steps_per_stage": self.budget.steps_per_stage})
 
 
-def control_of(learner: Layerwise) -> MatchedComputeControl:
-    """The matched-compute control of a layerwise learner: the same recipe on the lower level only."""
-    return MatchedComputeControl(kind="matched_compute_control", **learner.model_dump(exclude={"kind"}))
+def control_of(learner: Layerwise | CorrectionWindow) -> MatchedComputeControl:
+    """The matched-compute control of a learner that freezes: the same recipe on the lower level only."""
+    recipe = {name: value for name, value in learner.model_dump().items() if name in Recipe.model_fields}
+    return MatchedComputeControl(kind="matched_compute_control", **recipe)

@@ -4,7 +4,7 @@ The HTTP API, the client and ``python -m bfc_core`` all refuse through :func:`fa
 called wrong in the same places and words wherever it is shown first. Not a validator: pydantic has judged already.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,12 @@ def faults_of(refusal: ValidationError, document: object) -> list[Fault]:
 
 def faults_from(errors: Iterable[Mapping[str, Any]], document: object) -> list[Fault]:
     """The same, from pydantic's list of errors."""
-    faults = [
-        Fault(pointer_to(document, error), error["type"], _in_json_words(error["msg"])) for error in errors
+    found = list(errors)
+    return [
+        Fault(pointer_to(document, error), error["type"], _in_json_words(error["msg"]))
+        for error in found
+        if not _is_an_echo(error, found)
     ]
-    return [fault for fault in faults if not _is_an_echo(fault, faults)]
 
 
 def pointer_to(document: object, error: Mapping[str, Any]) -> str:
@@ -63,15 +65,11 @@ def _in_json_words(message: str) -> str:
     return message
 
 
-def _is_an_echo(fault: Fault, faults: list[Fault]) -> bool:
-    """Whether pydantic calls an array too short only because one of its items was refused.
-
-    A number that stands for an array of one has the array's own pointer.
-    """
-    return fault.code == "too_short" and any(
-        other.pointer.startswith(f"{fault.pointer}/")
-        or (other.pointer == fault.pointer and other.code != "too_short")
-        for other in faults
+def _is_an_echo(error: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
+    """Pydantic calls an array too short once its faulty items are gone; the items are the fault."""
+    location = error["loc"]
+    return error["type"] == "too_short" and any(
+        len(other["loc"]) > len(location) and other["loc"][: len(location)] == location for other in found
     )
 
 

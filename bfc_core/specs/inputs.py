@@ -47,12 +47,18 @@ class GaussianMixtureInputs(Spec):
     condition_number: ConditionNumber = 4.0
 
 
-AnyInputs = GaussianInputs | CorrelatedGaussianInputs | GaussianMixtureInputs
+class CubeInputs(Spec):
+    """x uniform on {−1, 1}^dim, for targets that are products of coordinates. There x² = 1, so no level 1 exists."""
+
+    kind: Literal["cube"]
+
+
+AnyInputs = GaussianInputs | CorrelatedGaussianInputs | GaussianMixtureInputs | CubeInputs
 InputSpec = Annotated[AnyInputs, Field(discriminator="kind", title="InputSpec")]
 
 
 def least_dim_of_inputs(inputs: AnyInputs) -> int:
     """The smallest dimension on which the law exists: a correlation needs two coordinates."""
-    if isinstance(inputs, GaussianInputs) or inputs.condition_number == 1:
+    if isinstance(inputs, GaussianInputs | CubeInputs) or inputs.condition_number == 1:
         return 1
     return 2

@@ -4,9 +4,10 @@ import itertools
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self, assert_never
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, Spec
+from bfc_core.specs.plain_targets import AnyPlainTarget, PlainTarget, least_dim_of_plain
 
 Width = Annotated[int, Field(ge=1, le=64)]
 Alpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -106,7 +107,7 @@ class HierarchicalQuadratic(LabelledTarget):
         if any(above > below for below, above in zip(self.widths, self.widths[1:], strict=False)):
             raise ValueError("widths must not grow with the level (k_2 ≥ k_3 ≥ …)")
         if self.connections is not None:
-            _check_connections(self.connections, len(self.widths))
+            check_connections(self.connections, len(self.widths))
         return self
 
 
@@ -148,7 +149,7 @@ class KernelHardInstance(LabelledTarget):
         return int(2 ** len(self.alphas))
 
 
-AnyTarget = HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance
+AnyTarget = HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance | AnyPlainTarget
 TargetSpec = Annotated[AnyTarget, Field(discriminator="kind", title="TargetSpec")]
 
 
@@ -157,6 +158,9 @@ def hierarchy_of(target: AnyTarget) -> Hierarchy:
 
     A null twin is described as the target that it is the twin of.
     Example 1 reads x itself at level 2, so its levels have degree 2 and 4; example 2 does not centre level 1.
+
+    Raises:
+        ValueError: the target is no hierarchy of quadratic levels.
     """
     match target:
         case HierarchicalQuadratic():
@@ -184,6 +188,8 @@ def hierarchy_of(target: AnyTarget) -> Hierarchy:
                 connections=default_connections(len(target.alphas)),
                 level_one_mean=1.0,
             )
+        case PlainTarget():
+            raise ValueError(f"the target {target.kind} is no hierarchy of quadratic levels")
         case _:
             assert_never(target)
 
@@ -201,6 +207,10 @@ def check_alphas(alphas: tuple[float, ...]) -> tuple[float, ...]:
     return alphas
 
 
+Alphas = Annotated[tuple[Alpha, ...], Field(min_length=1, max_length=5), AfterValidator(check_alphas)]
+"""α_2, α_3, … of one target or guess."""
+
+
 def least_dim(target: AnyTarget) -> int:
     """The smallest input dimension on which the target exists."""
     match target:
@@ -212,9 +222,16 @@ def least_dim(target: AnyTarget) -> int:
             return 4
         case KernelHardInstance():
             return target.sparsity
+        case PlainTarget():
+            return least_dim_of_plain(target)
 
 
-def _check_connections(connections: dict[int, tuple[int, ...]], levels: int) -> None:
+def check_connections(connections: dict[int, tuple[int, ...]], levels: int) -> None:
+    """Refuse J that no target may have.
+
+    Raises:
+        ValueError: where a level is missing or reads what arXiv:2001.04413 §3 does not allow.
+    """
     expected = set(range(LOWEST_LEVEL, LOWEST_LEVEL + levels))
     if set(connections) != expected:
         raise ValueError(

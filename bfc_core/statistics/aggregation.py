@@ -249,9 +249,13 @@ def _partner(learner: AnyLearner, learners: Sequence[AnyLearner]) -> AnyLearner 
         for other in learners
         if other.kind == kind and isinstance(other, Recipe)
     ]
-    recipe = learner.model_dump(exclude={"kind"})
-    alike = [other for other in candidates if other.model_dump(exclude={"kind", "mode"}) == recipe]
+    # Fields of one kind only, such as those of the exact mode, tell no recipes apart.
+    alike = [other for other in candidates if _recipe_of(other) == _recipe_of(learner)]
     return next(iter(alike or candidates), None)
+
+
+def _recipe_of(learner: Recipe) -> tuple[object, ...]:
+    return tuple(getattr(learner, name) for name in Recipe.model_fields)
 
 
 def _values(cell: Cell, metric: str, level: int | None) -> dict[int, float]:

@@ -112,11 +112,11 @@ def sample_complexity(errors: Errors, eps: float, delta: float) -> SampleComplex
     table = np.array([[errors[n].get(seed, np.nan) for seed in seeds] for n in ns])
     quantiles = _upper_quantiles(table, delta)
     draws = _resampled(table, delta)
-    first = np.array([_first_crossing(ns, curve, eps) for curve in draws])
-    last = np.array([_last_crossing(ns, curve, eps) for curve in draws])
+    first, last = _first_crossings(ns, draws, eps), _last_crossings(ns, draws, eps)
+    found = quantiles[None]
     return SampleComplexity(
-        first=_crossing(ns, _first_crossing(ns, quantiles, eps), first, len(seeds)),
-        last=_crossing(ns, _last_crossing(ns, quantiles, eps), last, len(seeds)),
+        first=_crossing(ns, float(_first_crossings(ns, found, eps)[0]), first, len(seeds)),
+        last=_crossing(ns, float(_last_crossings(ns, found, eps)[0]), last, len(seeds)),
         is_monotone=bool(np.all(quantiles[1:] <= quantiles[:-1])),
         smallest_n=ns[0],
         largest_n=ns[-1],
@@ -192,31 +192,30 @@ def _resampled(table: Floats, delta: float) -> Floats:
     return _upper_quantiles(np.moveaxis(table[:, chosen], 1, 0), delta)
 
 
-def _first_crossing(ns: Sequence[int], curve: Floats, eps: float) -> float:
-    """Where the curve first comes to ε; 0 where it starts below, infinity where it never comes."""
-    below = np.flatnonzero(curve <= eps)
-    if below.size == 0:
-        return math.inf
-    return _between(ns, curve, int(below[0]), eps)
+def _first_crossings(ns: Sequence[int], curves: Floats, eps: float) -> Floats:
+    """Where each curve (a row) first comes to ε; 0 where it starts below, infinity where it never comes."""
+    below = curves <= eps
+    return np.where(below.any(axis=1), _between(ns, curves, below.argmax(axis=1), eps), np.inf)
 
 
-def _last_crossing(ns: Sequence[int], curve: Floats, eps: float) -> float:
-    """From where on the curve stays at or below ε; infinity where its last point is above."""
-    above = np.flatnonzero(curve > eps)
-    if above.size == 0:
-        return 0.0
-    return _between(ns, curve, int(above[-1]) + 1, eps) if above[-1] + 1 < len(ns) else math.inf
+def _last_crossings(ns: Sequence[int], curves: Floats, eps: float) -> Floats:
+    """From where on each curve stays at or below ε; infinity where its last point is above."""
+    above = curves > eps
+    index = np.where(above.any(axis=1), len(ns) - above[:, ::-1].argmax(axis=1), 0)
+    return np.where(above[:, -1], np.inf, _between(ns, curves, np.minimum(index, len(ns) - 1), eps))
 
 
-def _between(ns: Sequence[int], curve: Floats, index: int, eps: float) -> float:
-    """The crossing between grid points index − 1 (above ε) and index (at or below), on log–log axes."""
-    if index == 0:
-        return 0.0
-    above, below = float(curve[index - 1]), float(curve[index])
-    if not math.isfinite(above) or below <= 0:
-        return float(ns[index])
-    share = math.log(above / eps) / math.log(above / below)
-    return float(ns[index - 1] * (ns[index] / ns[index - 1]) ** share)
+def _between(ns: Sequence[int], curves: Floats, index: NDArray[np.intp], eps: float) -> Floats:
+    """The crossing between grid points index − 1 (above ε) and index (at or below), on log–log axes; 0 at 0."""
+    grid, rows = np.asarray(ns, dtype=np.float64), np.arange(len(curves))
+    before = np.maximum(index - 1, 0)
+    above, below = curves[rows, before], curves[rows, index]
+    # From an infinite error, and down to zero, there is nothing to interpolate: the grid point itself.
+    can = np.isfinite(above) & (above > eps) & (below > 0) & (below <= eps)
+    safe_above, safe_below = np.where(can, above, np.e * eps), np.where(can, below, eps)
+    share = np.where(can, np.log(safe_above / eps) / np.log(safe_above / safe_below), 1.0)
+    stars: Floats = grid[before] * (grid[index] / grid[before]) ** share
+    return np.where(index == 0, 0.0, stars)
 
 
 def _crossing(ns: Sequence[int], value: float, draws: Floats, seeds: int) -> Crossing:

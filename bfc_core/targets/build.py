@@ -12,6 +12,7 @@ from bfc_core.specs import (
     WorkedExample1,
     WorkedExample2,
 )
+from bfc_core.specs.plain_targets import PlainTarget
 from bfc_core.targets.base import Target
 from bfc_core.targets.classification import classification_of
 from bfc_core.targets.hierarchical_quadratic import NORMALISATION_SAMPLES, build_hierarchical_quadratic
@@ -19,6 +20,7 @@ from bfc_core.targets.hierarchy import HierarchyTarget
 from bfc_core.targets.kernel_hard_instance import build_kernel_hard_instance
 from bfc_core.targets.misspecification import misspecified
 from bfc_core.targets.null_twins import null_twin_of
+from bfc_core.targets.plain import build_plain
 from bfc_core.targets.worked_examples import build_worked_example_1, build_worked_example_2
 
 
@@ -33,6 +35,8 @@ def build_target(spec: AnyTarget, inputs: AnyInputs, dim: int, seed: int) -> Tar
             return _labelled(spec, build_worked_example_2(spec, dim), inputs, seed)
         case KernelHardInstance():
             return _labelled(spec, build_kernel_hard_instance(spec, inputs, dim, seed), inputs, seed)
+        case PlainTarget():
+            return build_plain(spec, dim, seed)
         case _:
             assert_never(spec)
 

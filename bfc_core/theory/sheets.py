@@ -4,42 +4,16 @@ Exponents are those of dim in the number of samples at fixed widths and α. They
 not predictions of a measured slope: a fit at small dims may lie on either side.
 """
 
-from dataclasses import dataclass
-
 from bfc_core.specs import AnyLearner, AnyTarget, KernelRidge, hierarchy_of
 from bfc_core.specs.learners import Recipe
+from bfc_core.specs.plain_targets import PlainTarget
+from bfc_core.theory.plain_sheets import plain_sheet_of
+from bfc_core.theory.sheet import Bound as Bound
+from bfc_core.theory.sheet import Sheet as Sheet
+from bfc_core.theory.sheet import Threshold as Threshold
 
 PAPER = "arXiv:2001.04413"
 HARMONIC = "arXiv:1904.12191"
-
-
-@dataclass(frozen=True)
-class Bound:
-    """One statement about a class of learners; ``exponent`` is that of dim, where the statement has one."""
-
-    learners: str
-    statement: str
-    exponent: float | None
-    source: str
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """Below this error something further must have been learned."""
-
-    name: str
-    value: float
-    statement: str
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """What a plot may overlay on the measurements of one target."""
-
-    formula: str
-    degree: int
-    bounds: tuple[Bound, ...]
-    thresholds: tuple[Threshold, ...]
 
 
 FORMULAS = {
@@ -52,6 +26,8 @@ FORMULAS = {
 
 def sheet_of(target: AnyTarget) -> Sheet | None:
     """The sheet of a target; None where this library holds none for its family."""
+    if isinstance(target, PlainTarget):
+        return plain_sheet_of(target)
     if target.kind not in FORMULAS:
         return None
     hierarchy = hierarchy_of(target)

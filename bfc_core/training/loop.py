@@ -11,9 +11,13 @@ from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.specs import Recipe
 from bfc_core.training.adam import Adam, cosine_step_size
 from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
-from bfc_core.training.objective import loss_slope
+from bfc_core.training.objective import Objective
+from bfc_core.training.plateau import Plateau
 from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage
+
+VALIDATION_ROWS = 1000
+"""Held-out rows on which a plateau is looked for, after every block of steps."""
 
 
 @dataclass
@@ -23,6 +27,13 @@ class StageState:
     adam: Adam
     step: int
     finite: Bool[Tensor, " e"]
+    plateau: Plateau | None = None
+    """Where stages end early; None where every stage has its number of steps."""
+
+    def set_aside(self, gone: Bool[Tensor, " e"]) -> None:
+        """No momentum moves these members any more."""
+        self.adam.first[gone] = 0.0
+        self.adam.second[gone] = 0.0
 
 
 def train_stage(
@@ -31,6 +42,7 @@ def train_stage(
     data: TrainingData,
     stage: Stage,
     recipe: Recipe,
+    objective: Objective,
     first_step: int,
     state: StageState,
     after_block: Callable[[StageState], bool],
@@ -41,9 +53,17 @@ def train_stage(
     called after every block of batches and may end the stage by answering false. A member whose
     parameters stop being finite is set aside (``state.finite``) and touches no other.
     """
-    regularizer = Regularizer(network, recipe.tie_weights, recipe.norm_weight, members.alphas)
+    network = network.with_tied(stage.tied)
+    peak = recipe.step_size * (recipe.tied_step_factor if stage.all_tied else 1.0)
+    regularizer = Regularizer(
+        network,
+        recipe.tie_weights,
+        stage.norm_weight(recipe),
+        members.alphas,
+        weight=objective.regularizer_weight,
+    )
     trainable = frozenset(stage.trainable)
-    movable = members.movable * state.finite[:, None]
+    movable = _movable(members, state)
     gradient = torch.zeros_like(members.flat)
     while state.step < stage.steps:
         block, offset = divmod(first_step + state.step, BATCH_BLOCK)
@@ -51,20 +71,49 @@ def train_stage(
         for rows in batches[offset : offset + stage.steps - state.step]:
             x, y = data.x[rows], data.y[rows]
             passed = network.forward(members.flat, members.lifts, members.alphas, x, stage.active)
-            slope = loss_slope(passed.output - y, recipe.loss, recipe.huber_delta)
+            slope = objective.slope(data.predicted(passed.output, rows), y)
             gradient.zero_()
             network.backward(members.flat, members.lifts, members.alphas, passed, slope, trainable, gradient)
             regularizer.add_gradient(members.flat, stage.trainable, stage.distilled, gradient)
             gradient.mul_(movable)
-            step_size = cosine_step_size(state.step, stage.steps, recipe.step_size)
+            step_size = cosine_step_size(state.step, stage.steps, peak)
             state.adam.step(members.flat, gradient, step_size, recipe.clip_norm)
             state.step += 1
         finite = members.flat.isfinite().all(1)
         if not bool(finite.all()):
             state.finite &= finite
-            movable = members.movable * state.finite[:, None]
             members.flat[~finite] = 0.0
-            state.adam.first[~finite] = 0.0
-            state.adam.second[~finite] = 0.0
-        if not after_block(state):
+            state.set_aside(~finite)
+        if state.plateau is not None:
+            _look(network, members, data, stage, recipe, objective, state, state.plateau)
+        movable = _movable(members, state)
+        if not after_block(state) or (state.plateau is not None and bool(state.plateau.left.all())):
             return
+
+
+def _movable(members: Members, state: StageState) -> Tensor:
+    moving = state.finite
+    if state.plateau is not None:
+        moving = moving & ~state.plateau.left.to(moving.device)
+    return members.movable * moving[:, None]
+
+
+def _look(
+    network: DistilledDenseNet,
+    members: Members,
+    data: TrainingData,
+    stage: Stage,
+    recipe: Recipe,
+    objective: Objective,
+    state: StageState,
+    plateau: Plateau,
+) -> None:
+    """Let go of the members whose validation objective has stopped improving, and of all at the stage's end."""
+    rows = members.validation_rows(VALIDATION_ROWS)
+    output = network.forward(members.flat, members.lifts, members.alphas, data.x[rows], stage.active).output
+    value = objective.value(data.predicted(output, rows), data.y[rows])
+    patience = max(1, round(recipe.plateau_patience * stage.steps))
+    leaving = plateau.look(value, state.step, patience, recipe.plateau_tolerance)
+    state.set_aside(leaving.to(state.finite.device))
+    if state.step == stage.steps:
+        plateau.close(state.step)

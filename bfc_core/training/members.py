@@ -21,6 +21,12 @@ class TrainingData:
 
     x: Float[Tensor, "r dim"]
     y: Float[Tensor, " r"]
+    offset: Float[Tensor, " r"] | None = None
+    """x₀ of classification, which the prediction adds to F(x)."""
+
+    def predicted(self, output: Float[Tensor, "e b"], rows: Int[Tensor, "e b"]) -> Float[Tensor, "e b"]:
+        """What is compared with the labels: F(x), or x₀ + F(x)."""
+        return output if self.offset is None else output + self.offset[rows]
 
 
 @dataclass
@@ -38,6 +44,16 @@ class Members:
     seeds: tuple[int, ...]
     first_rows: tuple[int, ...]
     rows: tuple[int, ...]
+    held_out: tuple[int, ...] = ()
+    """Rows after each member's own that no batch contains, for validation."""
+
+    def validation_rows(self, count: int) -> Int[Tensor, "e v"]:
+        """``count`` held-out rows of every member, from the first on and round again where there are fewer."""
+        firsts = [first + rows for first, rows in zip(self.first_rows, self.rows, strict=True)]
+        numbers = [
+            first + torch.arange(count) % held for first, held in zip(firsts, self.held_out, strict=True)
+        ]
+        return torch.stack(numbers).to(self.flat.device)
 
     def batches(self, block: int, batch_size: int) -> Int[Tensor, "s e b"]:
         """Row numbers of ``BATCH_BLOCK`` steps, drawn with replacement from each member's own stream."""

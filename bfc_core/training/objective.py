@@ -1,15 +1,67 @@
-"""The data term: Huber or squared loss of the residual, with its slope."""
+"""The data term: Huber or squared loss of the residual, or the logistic loss of the margin, with its slope.
 
+Regression: the residual is F(x) − y. Classification (arXiv:2001.04413 §3): log(1 + exp(−Y v (x₀ + F(x)))) with
+Y = ±1 and v ≈ 1/ε, and Reg is multiplied by v, so that both parts grow alike.
+"""
+
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Loss = Literal["huber", "squared"]
+from bfc_core.specs import Recipe
+
+Loss = Literal["huber", "squared", "logistic"]
 
 
-def loss_value(residual: Float[Tensor, "e n"], loss: Loss, delta: float) -> Float[Tensor, " e"]:
+@dataclass(frozen=True)
+class Objective:
+    """Which data term, with its constants: δ of Huber, v of the logistic loss."""
+
+    loss: Loss
+    delta: float = 1.0
+    margin_slope: float = 1.0
+
+    @classmethod
+    def of(cls, recipe: Recipe, task: Literal["regression", "classification"]) -> "Objective":
+        """The data term that a recipe uses for a task."""
+        loss: Loss = "logistic" if task == "classification" else recipe.loss
+        return cls(loss, recipe.huber_delta, recipe.margin_slope)
+
+    @property
+    def regularizer_weight(self) -> float:
+        """What Reg is multiplied by."""
+        return self.margin_slope if self.loss == "logistic" else 1.0
+
+    def value(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, " e"]:
+        """Mean over the rows; ``predicted`` is F(x), or x₀ + F(x) in classification."""
+        if self.loss == "logistic":
+            return torch.nn.functional.softplus(-self.margin_slope * y * predicted).mean(-1)
+        return loss_value(predicted - y, self.loss, self.delta)
+
+    def slope(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
+        """∂/∂predicted of :meth:`value`."""
+        if self.loss == "logistic":
+            v = self.margin_slope
+            return -v * y * torch.sigmoid(-v * y * predicted) / predicted.shape[-1]
+        return loss_slope(predicted - y, self.loss, self.delta)
+
+    def curvature(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
+        """∂²/∂predicted² of :meth:`value`; for Huber the weight 1/max(|r|, δ) · δ of reweighted least squares."""
+        rows = predicted.shape[-1]
+        if self.loss == "logistic":
+            share = torch.sigmoid(-self.margin_slope * y * predicted)
+            return self.margin_slope**2 * share * (1 - share) / rows
+        if self.loss == "squared":
+            return torch.full_like(predicted, 2 / rows)
+        return (self.delta / (predicted - y).abs().clamp_min(self.delta)) / rows
+
+
+def loss_value(
+    residual: Float[Tensor, "e n"], loss: Literal["huber", "squared"], delta: float
+) -> Float[Tensor, " e"]:
     """Mean over rows of r² or of Huber's ½r² / δ(|r| − ½δ)."""
     if loss == "squared":
         return residual.square().mean(-1)
@@ -17,7 +69,9 @@ def loss_value(residual: Float[Tensor, "e n"], loss: Loss, delta: float) -> Floa
     return torch.where(size <= delta, 0.5 * residual.square(), delta * (size - 0.5 * delta)).mean(-1)
 
 
-def loss_slope(residual: Float[Tensor, "e n"], loss: Loss, delta: float) -> Float[Tensor, "e n"]:
+def loss_slope(
+    residual: Float[Tensor, "e n"], loss: Literal["huber", "squared"], delta: float
+) -> Float[Tensor, "e n"]:
     """∂/∂residual of :func:`loss_value`."""
     rows = residual.shape[-1]
     return residual * (2 / rows) if loss == "squared" else residual.clamp(-delta, delta) / rows

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, get_args
+
+from bfc_core.specs import AnyLearner, Recipe
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 
 HIERARCHICAL = "trains a hierarchy"
-KERNEL = "kernel or feature machine"
-KERNEL_KINDS = {"kernel_ridge", "recursive_feature_machine"}
+KERNEL = "kernel or other baseline"
+HIERARCHICAL_KINDS = {
+    get_args(learner.model_fields["kind"].annotation)[0]
+    for learner in get_args(AnyLearner)
+    if issubclass(learner, Recipe)
+}
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8AB00"]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
@@ -22,7 +28,7 @@ LOG = {"type": "log"}
 
 def family_of(cell: dict[str, Any]) -> str:
     """Which of the two families a cell's learner belongs to."""
-    return KERNEL if cell["learner"]["kind"] in KERNEL_KINDS else HIERARCHICAL
+    return HIERARCHICAL if cell["learner"]["kind"] in HIERARCHICAL_KINDS else KERNEL
 
 
 def grid_point_label(cell: dict[str, Any], *, with_n: bool = True) -> str:

@@ -1,9 +1,11 @@
 """Learning curves and sample complexity of an experiment as the API answers them."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from bfc_core.statistics.aggregation import Row
 from bfc_core.statistics.complexity import Crossing, SampleComplexity
 from bfc_core.statistics.curves import (
     ComplexityCell,
@@ -26,6 +28,7 @@ from service.complexity.schemas import (
 )
 from service.experiments.repository import comparison_rows, get_experiment
 from service.experiments.schemas import SummaryRead
+from service.models import ExperimentStatus
 
 
 def read_curves(session: Session, experiment_id: UUID, metric: CurveMetric) -> CurvesRead:
@@ -62,10 +65,23 @@ def read_complexity(
 ) -> ComplexityRead:
     """n*(eps, delta) over whatever has finished; the warnings say what is missing."""
     experiment = get_experiment(session, experiment_id)
-    found = complexity_of(comparison_rows(session, experiment_id), eps, delta, metric)
+    rows = comparison_rows(session, experiment_id)
+    return complexity_answer(experiment.id, experiment.status, rows, eps, delta, metric)
+
+
+def complexity_answer(
+    experiment_id: UUID,
+    status: ExperimentStatus,
+    rows: Iterable[Row],
+    eps: float,
+    delta: float,
+    metric: CurveMetric,
+) -> ComplexityRead:
+    """The complexity of rows, wherever they come from."""
+    found = complexity_of(rows, eps, delta, metric)
     return ComplexityRead(
-        experiment_id=experiment.id,
-        status=experiment.status,
+        experiment_id=experiment_id,
+        status=status,
         metric=metric,
         eps=eps,
         delta=delta,

@@ -1,22 +1,29 @@
 """The comparison of an experiment's learners as the API answers it."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from bfc_core.statistics.aggregation import GridPoint, compare
+from bfc_core.statistics.aggregation import GridPoint, Row, compare
 from bfc_core.statistics.comparison import Summary
 from service.experiments.repository import comparison_rows, get_experiment
 from service.experiments.schemas import BackwardGainRead, CellRead, ComparisonRead, RatioRead, SummaryRead
+from service.models import ExperimentStatus
 
 
 def read_comparison(session: Session, experiment_id: UUID) -> ComparisonRead:
     """Compare whatever has finished; the warnings say what is missing."""
     experiment = get_experiment(session, experiment_id)
-    found = compare(comparison_rows(session, experiment_id))
+    return comparison_answer(experiment.id, experiment.status, comparison_rows(session, experiment_id))
+
+
+def comparison_answer(experiment_id: UUID, status: ExperimentStatus, rows: Iterable[Row]) -> ComparisonRead:
+    """The comparison of rows, wherever they come from."""
+    found = compare(rows)
     return ComparisonRead(
-        experiment_id=experiment.id,
-        status=experiment.status,
+        experiment_id=experiment_id,
+        status=status,
         baseline=found.baseline,
         cells=[
             CellRead(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bfc_core.packing import Estimate, estimate_pack, estimate_run, packs_of
-from bfc_core.specs import AnyLearner, ExperimentSpec, Layerwise, Recipe, RunSpec
+from bfc_core.specs import AnyLearner, CorrectionWindow, ExperimentSpec, Layerwise, Recipe, RunSpec
 from bfc_core.statistics.aggregation import distinct_labels
 from service.errors import FieldProblem, PlanRefusedError
 from service.runs.cell import cell_hash
@@ -140,6 +140,6 @@ def _warnings(spec: ExperimentSpec) -> list[str]:
         warnings.append(
             f"{len(spec.seeds)} seeds: intervals will be the extremes; {FEW_SEEDS} or more give a 95 % bootstrap"
         )
-    if any(isinstance(learner, Layerwise) for learner in spec.learners):
+    if any(isinstance(learner, Layerwise | CorrectionWindow) for learner in spec.learners):
         warnings.append("matched_compute_control runs beside layerwise, from the same checkpoint")
     return warnings

@@ -1,6 +1,8 @@
 """/v1/reproductions: theorems and published numbers as presets, with expected beside measured."""
 
-from fastapi import APIRouter, Depends, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Response
 
 from bfc_core.reproductions.preset import Reproduction
 from bfc_core.reproductions.presets import REPRODUCTIONS
@@ -24,6 +26,9 @@ from service.reproductions.schemas import (
     ReproductionStarted,
     ReproductionSummary,
 )
+
+# Shorter than an experiment's key, because the role is appended to it.
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
 
 router = APIRouter(
     prefix="/v1/reproductions", tags=["reproductions"], dependencies=[Depends(refuse_unknown_parameters)]
@@ -53,10 +58,12 @@ def start(
     database: DatabaseDep,
     publisher: PublisherDep,
     principal: PrincipalDep,
+    idempotency_key: Key = None,
 ) -> ReproductionStarted:
     """Submit every experiment of the preset; the verdict is at ``check`` once they have ended.
 
-    Nothing is reused: to reproduce is to compute again.
+    Nothing is reused: to reproduce is to compute again. Under a known Idempotency-Key the experiments that it
+    started are answered again.
     """
     preset = _named(name)
     check = f"/v1/reproductions/{name}/check"
@@ -65,7 +72,9 @@ def start(
         name=name,
         experiments={
             role: ExperimentRead.model_validate(
-                submit(spec, None, principal, database, publisher, settings, force=True).answer
+                submit(
+                    spec, _key_of(idempotency_key, role), principal, database, publisher, settings, force=True
+                ).answer
             )
             for role, spec in preset.experiments.items()
         },
@@ -77,6 +86,11 @@ def start(
 def get_check(name: str, session: ReadingDep) -> ReproductionCheck:
     """Check the newest experiment of every role of the preset."""
     return read_check(session, _named(name))
+
+
+def _key_of(key: str | None, role: str) -> str | None:
+    """Every experiment has a key of its own: one key belongs to one body."""
+    return None if key is None else f"{key}/{role}"
 
 
 def _named(name: str) -> Reproduction:

@@ -6,7 +6,7 @@ import pytest
 
 import bfc_client
 from bfc_client.answers import ExperimentStatus
-from bfc_client.errors import Conflict, NotFound, Unprocessable
+from bfc_client.errors import Conflict, InvalidSpec, NotFound, Unprocessable, WaitTimedOut
 
 SMALL = {
     "name": "small",
@@ -137,3 +137,17 @@ def test_a_preset_is_started_and_its_verdict_read(client):
     assert not any(finding.holds for finding in verdict.findings)
     with pytest.raises(NotFound, match="there are bfc-algorithm-1"):
         client.reproduce("nope")
+
+
+def test_a_complexity_search_is_started_read_and_cancelled(client):
+    search = client.search_complexity(
+        name="n*", target=SMALL["target"], learners=[{"kind": "joint"}], dim=6, n_min=32, n_max=128, seeds=2
+    )
+    assert (search.state.rounds, search.state.runs, search.state.full_grid_runs) == (1, 2, 6)
+    assert client.complexity_search(search.id).state.status == "running"
+    with pytest.raises(WaitTimedOut):
+        search.wait(timeout=0)
+    assert search.cancel().wait().state.status == "cancelled"
+    with pytest.raises(InvalidSpec) as caught:
+        client.search_complexity(name="n*", target=SMALL["target"], learners=[], dim=6)
+    assert caught.value.errors[0].pointer == "#/learners"

@@ -39,6 +39,15 @@ def test_n_star_is_answered_with_intervals_exponents_and_censoring(api: Api):
     assert fits[kernel]["theory"]["exponent"] == 4
     assert any("censored" in warning for warning in answer["warnings"])
 
+    chart = f"{experiment['links']['self']}/charts/complexity"
+    drawing = api.get(f"{chart}.svg?eps=0.1&delta=0.25").text
+    assert drawing.startswith("<svg")
+    assert "joint: dim^1.00" in drawing
+    layers = api.get(f"{chart}.vl.json?eps=0.1&delta=0.25").json()
+    drawn = {(row["learner"], row["dim"]): row for row in layers["data"]["values"]}
+    assert drawn[kernel, 10]["n"] == 800
+    assert drawn[kernel, 10]["kind"] == "beyond the grid"
+
     curves = api.get(experiment["links"]["curves"]).json()["curves"]
     (curve,) = [one for one in curves if (one["label"], one["dim"]) == ("joint", 6)]
     assert [point["n"] for point in curve["points"]] == [50, 100, 200, 400, 800]

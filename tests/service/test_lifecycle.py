@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from bfc_core.packing import packs_of
 from bfc_core.specs import ExperimentSpec, Measurement, Metrics, Outcome, Report
+from migrations.upgrade import upgrade
 from service import models
 from service.database import Database, database_now, open_database
 from service.models import (
@@ -563,3 +565,25 @@ def test_an_experiment_is_what_its_runs_make_it(
         is_cancel_requested=is_cancel_requested,
     )
     assert status == expected
+
+
+@pytest.mark.servers
+def test_who_freezes_in_a_transaction_does_not_hold_a_pack_for_ever(new_postgres: str) -> None:
+    upgrade(frozen := open_database(new_postgres, idle_timeout=timedelta(seconds=0.5)))
+    bench = Bench(open_database(new_postgres))
+    experiment = bench.accept()
+    claim = bench.claimed()
+    bench.expire(claim)
+    with frozen.engine.connect() as stopped:
+        stopped.execute(text("UPDATE packs SET step = 1"))
+        assert bench.do(lifecycle.reap, LIMIT) == []
+        deadline = time.monotonic() + 20
+        while not bench.do(lifecycle.reap, LIMIT):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with pytest.raises(DBAPIError, match="idle-in-transaction"):
+            stopped.execute(text("SELECT 1"))
+        stopped.invalidate()
+    assert bench.statuses(experiment) == ["queued"] * 3
+    for database in (frozen, bench.database):
+        database.dispose()

@@ -35,6 +35,13 @@ def test_a_preset_is_started_and_checked_when_its_runs_have_ended(api: Api):
     assert answer.headers["Location"] == answer.json()["check"]
     assert answer.json()["experiments"]["hard-instance"]["status"] == "queued"
 
+    key = {"Idempotency-Key": "once"}
+    first, again = (api.client.post("/v1/reproductions/agnostic-floor", headers=key).json() for _ in range(2))
+    assert len(first["experiments"]) == 4
+    assert {role: one["id"] for role, one in first["experiments"].items()} == {
+        role: one["id"] for role, one in again["experiments"].items()
+    }
+
     unfinished = api.get(answer.json()["check"]).json()
     assert unfinished["verdict"] == "unfinished"
     assert {finding["found"] for finding in unfinished["findings"]} == {0, None}
@@ -49,12 +56,14 @@ def test_a_preset_is_started_and_checked_when_its_runs_have_ended(api: Api):
     assert experiment["status"] == "succeeded"
 
 
-def test_a_claim_that_does_not_hold_fails_the_preset(api: Api):
-    def kernels_learn_too(run: RunSpec) -> Report:
-        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=1e-6), seconds=1)
+def test_a_claim_that_does_not_hold_or_has_no_number_fails_the_preset(api: Api):
+    def nothing_corrected(run: RunSpec) -> Report:
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=1.0, error=0.5), seconds=1)
 
-    api.client.post(f"/v1/reproductions/{NAME}")
-    api.finish_all(kernels_learn_too)
-    checked = api.get(f"/v1/reproductions/{NAME}/check").json()
+    # Another preset than above: finished cells are reused, so that one would pass again.
+    api.client.post("/v1/reproductions/classification")
+    api.finish_all(nothing_corrected)
+    checked = api.get("/v1/reproductions/classification/check").json()
     assert checked["verdict"] == "failed"
-    assert [finding["holds"] for finding in checked["findings"]] == [True, True, False, False]
+    found = [(finding["found"], finding["holds"]) for finding in checked["findings"]]
+    assert found == [(1, True), (0.5, False), (1, False), (None, False), (0.5, True)]

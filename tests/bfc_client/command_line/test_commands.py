@@ -117,7 +117,9 @@ def test_a_wrong_spec_is_explained_in_words_before_it_is_sent(bfc, tmp_path):
 
 def test_what_only_the_server_knows_is_explained_the_same_way(bfc, tmp_path):
     spec = tmp_path / "huge.yaml"
-    spec.write_text(SMALLEST.read_text().replace("n: 64", "n: 200000"))
+    spec.write_text(
+        SMALLEST.read_text().replace("n: 64", "n: 200000").replace("polynomial, degree: 4", "rbf")
+    )
     result = bfc("submit", "-f", spec)
     assert result.exit_code == 2
     assert "at #/learners/2" in result.stderr

@@ -6,6 +6,7 @@ from bfc_client.command_line.app import FLAGSHIP
 from bfc_client.command_line.output import CommandRefused, ExitCode
 from bfc_client.command_line.spec_file import LARGEST_FILE_BYTES, read_spec
 from bfc_client.errors import InvalidSpec
+from bfc_core.specs import ComplexitySpec, ExperimentSpec
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SMALLEST = (EXAMPLES / "smallest.yaml").read_text()
@@ -18,12 +19,13 @@ def written(folder, content, name="spec.yaml"):
 
 
 def test_every_example_is_a_spec():
-    for path in [FLAGSHIP, *EXAMPLES.glob("*.yaml")]:
-        assert read_spec(path).cell_count() > 0
+    assert read_spec(EXAMPLES / "complexity.yaml", ComplexitySpec).grid()
+    for path in [FLAGSHIP, EXAMPLES / "smallest.yaml"]:
+        assert read_spec(path, ExperimentSpec).cell_count() > 0
 
 
 def test_the_flagship_is_the_experiment_of_the_issue():
-    spec = read_spec(FLAGSHIP)
+    spec = read_spec(FLAGSHIP, ExperimentSpec)
     assert (spec.dim, spec.n, spec.seeds) == ((20,), (4000,), (0, 1, 2))
     kinds = [learner.kind for learner in spec.all_learners()]
     assert kinds.count("kernel_ridge") == 4
@@ -32,13 +34,15 @@ def test_the_flagship_is_the_experiment_of_the_issue():
 
 
 def test_numbers_are_those_of_json(tmp_path):
-    spec = read_spec(written(tmp_path, SMALLEST.replace("alphas: [1, 0.1]", "alphas: [1, 1e-3]")))
+    spec = read_spec(
+        written(tmp_path, SMALLEST.replace("alphas: [1, 0.1]", "alphas: [1, 1e-3]")), ExperimentSpec
+    )
     assert spec.target.alphas == (1.0, 1e-3)
 
 
 def test_json_is_read_by_its_ending(tmp_path):
-    text = read_spec(EXAMPLES / "smallest.yaml").canonical_json()
-    assert read_spec(written(tmp_path, text, "spec.json")).name == "smallest"
+    text = read_spec(EXAMPLES / "smallest.yaml", ExperimentSpec).canonical_json()
+    assert read_spec(written(tmp_path, text, "spec.json"), ExperimentSpec).name == "smallest"
 
 
 @pytest.mark.parametrize(
@@ -56,17 +60,17 @@ def test_json_is_read_by_its_ending(tmp_path):
 )
 def test_what_is_no_document_is_refused_in_words(tmp_path, content, name, words):
     with pytest.raises(CommandRefused, match=words) as caught:
-        read_spec(written(tmp_path, content, name))
+        read_spec(written(tmp_path, content, name), ExperimentSpec)
     assert caught.value.exit_code is ExitCode.USAGE
 
 
 @pytest.mark.parametrize("content", ["", "- 1\n", "just text", "3"])
 def test_a_document_that_is_no_spec_is_refused(tmp_path, content):
     with pytest.raises(InvalidSpec):
-        read_spec(written(tmp_path, content))
+        read_spec(written(tmp_path, content), ExperimentSpec)
 
 
 def test_a_folder_or_a_missing_file_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "no.yaml"):
         with pytest.raises(CommandRefused, match="cannot read"):
-            read_spec(path)
+            read_spec(path, ExperimentSpec)

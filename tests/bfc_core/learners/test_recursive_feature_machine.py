@@ -185,6 +185,13 @@ def test_targets_that_are_not_finite_are_refused_in_words() -> None:
         )
 
 
+def test_the_unscaled_metric_is_the_mean_of_outer_products() -> None:
+    gradients = normal(50)
+    expected = torch.stack([torch.outer(row, row) for row in gradients]).mean(0)
+    torch.testing.assert_close(average_gradient_outer_product(gradients, "none"), expected)
+    assert error(fit(metric_scale="none", bandwidths=[3.0], ridges=[1e-3])) < 0.2
+
+
 def test_vanishing_gradients_leave_the_metric_alone() -> None:
     zero = average_gradient_outer_product(torch.zeros(5, 3, dtype=torch.float64))
     assert torch.equal(zero, torch.eye(3, dtype=torch.float64))

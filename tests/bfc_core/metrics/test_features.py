@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bfc_core.metrics.features import feature_error, feature_error_scale_free
+from bfc_core.metrics.features import alignment, feature_error, feature_error_scale_free, weight_cosine
 from bfc_core.metrics.regression import level_coefficients, normalised_mse
 from bfc_core.seeding import generator_for
 
@@ -48,3 +48,16 @@ def test_coefficients_say_which_level_was_learnt() -> None:
     assert half[3] == pytest.approx(0, abs=1e-12)
     assert normalised_mse(target, target) == 0
     assert normalised_mse(target.mean().expand(4000), target) == pytest.approx(1)
+
+
+def test_alignment_is_blind_to_linear_maps_and_zero_for_the_unrelated() -> None:
+    true = gaussian(4000, 2)
+    assert alignment(true @ gaussian(2, 2), true) == pytest.approx(1)
+    assert alignment(torch.cat([true[:, :1], true[:, 1:].square()], 1), true) == pytest.approx(0.5, abs=0.01)
+    assert alignment(torch.zeros(4000, 2), true) == 0
+
+
+def test_weight_cosine_is_the_mean_over_neurons_that_have_weights() -> None:
+    before = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+    assert weight_cosine(before, torch.tensor([[3.0, 0.0], [1.0, 0.0], [1.0, 1.0]])) == pytest.approx(0.5)
+    assert weight_cosine(before, before) == pytest.approx(1)

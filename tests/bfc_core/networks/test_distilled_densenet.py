@@ -34,8 +34,12 @@ def network_and_members(width: int, truncation: float | None, members: int = 2):
 @pytest.mark.parametrize("width", [2, 11], ids=["W applied directly", "through the form M"])
 @pytest.mark.parametrize("truncation", [None, 0.5])
 @pytest.mark.parametrize("loss", ["huber", "squared"])
-def test_gradient_agrees_with_autograd(width: int, truncation: float | None, loss: str) -> None:
+@pytest.mark.parametrize("tied", [(), (2, 3), (2, 3, 4)], ids=["free", "lower tied", "all tied"])
+def test_gradient_agrees_with_autograd(
+    width: int, truncation: float | None, loss: str, tied: tuple[int, ...]
+) -> None:
     network, flat, lifts, alphas = network_and_members(width, truncation)
+    network = network.with_tied(tied)
     levels = tuple(network.levels)
     x = torch.randn(2, 16, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
     y = torch.randn(2, 16, generator=generator_for(7, "noise"), dtype=torch.float64)
@@ -66,6 +70,19 @@ def test_a_frozen_level_gets_no_gradient_and_the_free_one_its_own() -> None:
     assert network.distilled(everything, 2).abs().max() > 0
 
 
+def test_a_tied_level_is_the_wide_level_whose_form_is_that_of_k() -> None:
+    network, flat, lifts, alphas = network_and_members(4, None)
+    x = torch.randn(2, 16, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
+    for level in network.levels:
+        wide, narrow = network.weights(flat, level), network.distilled(flat, level)
+        wide.zero_()
+        wide[:, : narrow.shape[1]] = narrow
+    levels = tuple(network.levels)
+    free = network.forward(flat, lifts, alphas, x, levels).output
+    torch.testing.assert_close(network.with_tied(levels).forward(flat, lifts, alphas, x, levels).output, free)
+    assert network.tied == frozenset()
+
+
 def test_truncation_is_the_square_inside_and_constant_outside() -> None:
     z = torch.linspace(-5, 5, 4000, dtype=torch.float64, requires_grad=True)
     value = truncated_square(z, 1.5)
@@ -85,3 +102,29 @@ def test_a_level_that_reads_the_input_itself_is_a_plain_quadratic() -> None:
     output = network.forward(flat, {}, alphas, x, (2,)).output
     expected = (x[0] @ network.weights(flat, 2)[0].mT).square().sum(1)
     torch.testing.assert_close(output[0], expected)
+
+
+def test_the_parts_of_the_regularizer_add_up() -> None:
+    network, flat, _, alphas = network_and_members(4, None)
+    levels = tuple(network.levels)
+    regularizer = Regularizer(network, (1.0, 0.3, 0.1), 1e-2, alphas)
+    parts = regularizer.parts(flat, levels, levels)
+    assert set(parts) == {(level, number) for level in levels for number in (3, 4, 5, 6)}
+    torch.testing.assert_close(
+        torch.stack(list(parts.values())).sum(0), regularizer.value(flat, levels, levels)
+    )
+
+
+@pytest.mark.parametrize("trainable", [(2, 3, 4), (3, 4), (4,)])
+def test_the_jacobian_of_a_tied_network_agrees_with_autograd(trainable: tuple[int, ...]) -> None:
+    network, flat, lifts, alphas = network_and_members(4, 0.5, members=1)
+    levels = tuple(network.levels)
+    tied = network.with_tied(levels)
+    x = torch.randn(1, 9, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
+
+    def outputs(row: torch.Tensor) -> torch.Tensor:
+        return tied.forward(row[None], lifts, alphas, x, levels).output[0]
+
+    expected = torch.autograd.functional.jacobian(outputs, flat[0])[:, tied.places(trainable)]
+    passed = tied.forward(flat, lifts, alphas, x, levels)
+    torch.testing.assert_close(tied.jacobian(flat, lifts, alphas, passed, trainable)[0], expected)

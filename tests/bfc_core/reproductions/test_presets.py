@@ -9,6 +9,7 @@ from bfc_core.reproductions import __main__ as program
 from bfc_core.reproductions.measures import (
     alpha_slope,
     at_end_of,
+    at_start_of,
     at_the_end,
     feature_error,
     finished_share,
@@ -71,6 +72,8 @@ def test_measures_read_the_numbers_they_name() -> None:
     forward = at_end_of("level 2 distilled", level=2)
     assert alpha_slope("role", 3, forward, "algorithm_1")(found) == pytest.approx(2)
     assert improvement("role", "algorithm_1", forward, at_the_end(2))(found) == pytest.approx(5)
+    begun = at_start_of("level 2 distilled", level=2)
+    assert improvement("role", "algorithm_1", begun, lambda _: 3.0)(found) == pytest.approx(3)
     gain = ratio("role", "layerwise", "algorithm_1", feature_error(2), alphas=(1, 0.1))
     assert gain(found) == pytest.approx(10)
     middle = median_of("role", "algorithm_1", nmse, alphas=(1, 0.1))

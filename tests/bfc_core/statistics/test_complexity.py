@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bfc_core.statistics.complexity import Errors, SampleComplexity, growth, sample_complexity
 
@@ -126,3 +128,25 @@ def test_censored_sizes_are_left_out_and_named() -> None:
     assert fit.sizes == 4
     assert fit.exponent == pytest.approx(2)
     assert "dim 200: the growth is at least this steep" in fit.said
+
+
+@given(st.lists(st.one_of(st.floats(1e-6, 10), st.just(math.inf)), min_size=2, max_size=len(NS)))
+def test_the_crossings_are_those_of_a_walk_along_the_curve(values: list[float]) -> None:
+    ns, eps = NS[: len(values)], 0.1
+    found = sample_complexity({n: {0: value} for n, value in zip(ns, values, strict=True)}, eps, 0.5)
+
+    def crossing(index: int) -> float | None:
+        if index in (0, len(values)):
+            return None
+        above, below = values[index - 1], values[index]
+        if math.isinf(above):
+            return float(ns[index])
+        share = math.log(above / eps) / math.log(above / below)
+        return math.exp(math.log(ns[index - 1]) + share * math.log(ns[index] / ns[index - 1]))
+
+    first = next((place for place, value in enumerate(values) if value <= eps), len(values))
+    last = 1 + max((place for place, value in enumerate(values) if value > eps), default=-1)
+    for index, side in ((first, found.first), (last, found.last)):
+        expected = crossing(index)
+        assert side.value == (None if expected is None else pytest.approx(expected))
+        assert side.censored == {0: "below", len(values): "above"}.get(index)

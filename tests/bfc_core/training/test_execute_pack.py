@@ -1,6 +1,7 @@
 """The door: packed equals solo, resumed equals uninterrupted, cancel and divergence are outcomes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from bfc_core.kernel_cost import shared_memory_bytes
 from bfc_core.kernels.shared import EigendecompositionFolder
 from bfc_core.packing import estimate_pack, packs_of, shares_a_gram
 from bfc_core.run import execute_pack
-from bfc_core.specs import ExperimentSpec, Outcome, Report, RunSpec
+from bfc_core.specs import ExperimentSpec, Measurement, Outcome, Report, RunSpec
 from bfc_core.training.progress import SilentObserver
 
 HIERARCHICAL = [{"kind": "algorithm_1"}, {"kind": "layerwise"}, {"kind": "joint"}]
@@ -172,3 +173,38 @@ def test_a_pack_whose_runs_share_grams_plans_for_what_it_keeps() -> None:
     pack = runs([learner], alphas=[[1, 0.3], [1, 0.0]], seeds=[3], n=1000)
     single = estimate_pack(pack[:1]).memory_bytes
     assert estimate_pack(pack).memory_bytes == single + shared_memory_bytes(1000) > single
+
+
+class Notebook(SilentObserver):
+    """Keeps every measurement of every run."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, list[Measurement]] = {}
+
+    def measured(self, run: int, measurements: Sequence[Measurement]) -> None:
+        self.kept.setdefault(run, []).extend(measurements)
+
+
+def test_a_run_is_measured_at_every_stage_boundary_and_says_what_each_stage_changed() -> None:
+    notebook = Notebook()
+    pack = packs_of(runs(small([{"kind": "layerwise", "tie": "penalty"}]), n=64, seeds=[3], steps=160))[0]
+    execute_pack(pack, notebook)
+    kept = notebook.kept[0]
+    steps = {stage: [m.step for m in kept if m.stage == stage] for stage in {m.stage for m in kept}}
+    assert {stage: (min(found), max(found)) for stage, found in steps.items()} == {
+        "level 2 wide": (0, 80),
+        "level 2 distilled": (80, 240),
+        "level 3 wide": (240, 320),
+        "level 3 distilled": (320, 640),
+        "refined": (640, 840),
+    }
+    by_name = {(m.name, m.level, m.stage, m.step): m.value for m in kept}
+    assert len(by_name) == len(kept)
+    change = by_name["feature_improvement", 2, "level 2 distilled", 240]
+    before, after = (by_name["feature_error", 2, "level 2 distilled", step] for step in (80, 240))
+    assert change == pytest.approx(before - after)
+    # A frozen level changes no more: its weights are those with which it left its stage.
+    assert by_name["feature_improvement", 2, "level 3 distilled", 640] == 0
+    assert by_name["weight_cosine", 2, "level 3 distilled", 640] == pytest.approx(1)
+    assert {m.name for m in kept} >= {f"objective_lambda_{number}" for number in (3, 4, 5, 6)}
+    assert {"objective_data", "level_coefficient", "alignment"} <= {m.name for m in kept}

@@ -1,0 +1,33 @@
+"""A dictionary of the inputs, and ridge regression on the codes: features that know nothing of the labels."""
+
+import torch
+from jaxtyping import Float
+from sklearn.decomposition import MiniBatchDictionaryLearning
+from torch import Tensor
+
+from bfc_core.learners.baseline import FitContext, FittedFunction, ridge_on
+from bfc_core.specs.baselines import SparseCoding
+
+PASSES = 20
+
+
+def fit_sparse_coding(
+    learner: SparseCoding, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], context: FitContext
+) -> FittedFunction:
+    """Atoms by mini-batch dictionary learning, codes by orthogonal matching pursuit, then ridge."""
+    nonzero = min(learner.nonzero, learner.atoms, x.shape[1])
+    dictionary = MiniBatchDictionaryLearning(
+        n_components=learner.atoms,
+        batch_size=min(256, len(x)),
+        max_iter=PASSES,
+        transform_algorithm="omp",
+        transform_n_nonzero_coefs=nonzero,
+        random_state=context.seed,
+    ).fit(x.numpy())
+
+    def features(rows: Tensor) -> Tensor:
+        codes = torch.from_numpy(dictionary.transform(rows.numpy()))
+        return torch.cat([codes, codes.square()], dim=1)
+
+    fitted = ridge_on(features, 2 * learner.atoms, x, y, learner.ridges, context)
+    return FittedFunction(fitted, fitted.selection | {"nonzero": nonzero}, fitted.warnings)

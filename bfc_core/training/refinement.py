@@ -1,0 +1,126 @@
+"""Gauss–Newton steps on a tied network: the valley that first-order steps follow for hours, in seconds.
+
+A tied network has a few hundred parameters, θ = (K_2, K_3, …). With J the n × p Jacobian of the prediction,
+r the slope of the data term and w its curvature (for Huber those of iteratively reweighted least squares),
+
+    (Jᵀ diag(w) J + μ D) step = Jᵀ r,    D the diagonal of Jᵀ diag(w) J,
+
+is Levenberg and Marquardt's step (K. Levenberg 1944, D. Marquardt 1963): accepted, and μ divided by 3, where the
+objective falls; refused, and μ multiplied by 4, where it does not. λ₆ is 0 here, as Algorithm 1 lets it tend to.
+This is no part of arXiv:2001.04413: there the same minimum is reached by SGD in polynomial time
+(docs/decisions/0011).
+
+Members are refined one after another, in float64, so a pack changes nothing.
+Letters: n rows, p parameters, c rows of a chunk.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.training.objective import Objective
+
+CHUNK = 4096
+"""Rows whose Jacobian is in memory at a time."""
+
+SAMPLES_A_PARAMETER = 4
+"""With fewer rows the minimum of the training objective says little about the target: nothing is refined."""
+
+MOST_PARAMETERS = 1500
+FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-9, 1e6
+
+CONVERGED = 1e-24
+"""The objective at which there is nothing left to gain in float64."""
+
+
+def can_be_refined(parameters: int, rows: int) -> bool:
+    """Whether there are enough rows for the parameters, and few enough parameters to solve for."""
+    return parameters <= MOST_PARAMETERS and rows >= SAMPLES_A_PARAMETER * parameters
+
+
+def parameters_of(network: DistilledDenseNet, trainable: tuple[int, ...]) -> int:
+    """Entries of K over the trainable levels."""
+    return sum(network.levels[level].k * network.levels[level].i for level in trainable)
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """One member's data and frozen parts, all float64 with a member axis of 1.
+
+    ``network`` has every active level tied. ``movable`` is 1 where an entry of the flat row may move.
+    """
+
+    network: DistilledDenseNet
+    lifts: dict[int, Float[Tensor, "1 q k"]]
+    alphas: dict[int, Float[Tensor, " 1"]]
+    movable: Float[Tensor, "1 p_all"]
+    x: Float[Tensor, "n dim"]
+    y: Float[Tensor, " n"]
+    offset: Float[Tensor, " n"] | None
+    objective: Objective
+    active: tuple[int, ...]
+    trainable: tuple[int, ...]
+
+    def run(self, flat: Float[Tensor, "1 p_all"], steps: int) -> Float[Tensor, "1 p_all"]:
+        """The row after at most ``steps`` steps; never with a larger objective than it came with."""
+        damping = FIRST_DAMPING
+        value = self._value(flat)
+        normal, gradient, places = self._normal_equations(flat)
+        for _ in range(steps):
+            if not value > CONVERGED or damping >= MOST_DAMPING:  # also ends where the value is no number
+                break
+            diagonal = normal.diagonal()
+            system = normal + torch.diag(damping * diagonal)
+            factor, failed = torch.linalg.cholesky_ex(system)
+            moved = flat.clone()
+            if not bool(failed):
+                moved[0, places] -= torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+                found = self._value(moved)
+            if bool(failed) or not found < value:
+                damping = min(4 * damping, MOST_DAMPING)
+                continue
+            flat, value, damping = moved, found, max(damping / 3, LEAST_DAMPING)
+            normal, gradient, places = self._normal_equations(flat)
+        return flat
+
+    def _value(self, flat: Float[Tensor, "1 p_all"]) -> float:
+        total = 0.0
+        for rows in self._chunks():
+            output = self.network.forward(
+                flat, self.lifts, self.alphas, self.x[rows][None], self.active
+            ).output
+            total += len(self.x[rows]) * float(
+                self.objective.value(self._predicted(output, rows), self.y[rows][None])[0]
+            )
+        return total / len(self.x)
+
+    def _normal_equations(
+        self, flat: Float[Tensor, "1 p_all"]
+    ) -> tuple[Float[Tensor, "p p"], Float[Tensor, " p"], Tensor]:
+        """Jᵀ diag(w) J, Jᵀ r and the places of the p parameters in the flat row.
+
+        A parameter that no row feels (α_ℓ = 0) is left out: it would make the matrix singular.
+        """
+        places = self.network.places(self.trainable)
+        normal = flat.new_zeros(len(places), len(places))
+        gradient = flat.new_zeros(len(places))
+        for rows in self._chunks():
+            x, y = self.x[rows][None], self.y[rows][None]
+            passed = self.network.forward(flat, self.lifts, self.alphas, x, self.active)
+            jacobian = self.network.jacobian(flat, self.lifts, self.alphas, passed, self.trainable)[0]
+            predicted = self._predicted(passed.output, rows)
+            share = y.shape[1] / len(self.x)
+            gradient += share * (jacobian.mT @ self.objective.slope(predicted, y)[0])
+            weight = self.objective.curvature(predicted, y)[0] * share
+            normal += jacobian.mT @ (jacobian * weight[:, None])
+        felt = (normal.diagonal() > 0) & (self.movable[0, places] > 0)
+        return normal[felt][:, felt], gradient[felt], places[felt]
+
+    def _predicted(self, output: Float[Tensor, "1 c"], rows: slice) -> Float[Tensor, "1 c"]:
+        return output if self.offset is None else output + self.offset[rows][None]
+
+    def _chunks(self) -> list[slice]:
+        return [slice(start, start + CHUNK) for start in range(0, len(self.x), CHUNK)]
