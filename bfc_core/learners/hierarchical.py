@@ -336,8 +336,9 @@ class HierarchicalPack:
         state.step = stage.steps
 
     def _is_refined(self, stage: Stage, run: int) -> bool:
+        """Decided by the whole network, whatever the arm trains of it: all arms of a comparison or none."""
         rows = self.specs[run].n - self._held_out(run)
-        return stage.refines and can_be_refined(parameters_of(self.network, stage.trainable), rows)
+        return stage.refines and can_be_refined(parameters_of(self.network, tuple(self.network.levels)), rows)
 
     def _members(self, runs: list[int], entering: list[_History]) -> Members:
         flat = torch.stack([history.flat for history in entering])

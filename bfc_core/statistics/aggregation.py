@@ -23,6 +23,7 @@ from bfc_core.specs import (
 from bfc_core.statistics.comparison import (
     FEWEST_FOR_BOOTSTRAP,
     FEWEST_TO_CONCLUDE,
+    RESOLUTION,
     PairedRatio,
     Summary,
     holm,
@@ -279,6 +280,15 @@ def _warnings(cells: Sequence[Cell], ratios: Sequence[Ratio]) -> list[str]:
         warnings.append(
             f"some ratios rest on {pairs} pair{_s(pairs)} of seeds, too few for p-values: "
             f"the sign-flip test needs at least {FEWEST_TO_CONCLUDE} to reach p < 0.05"
+        )
+    solved = sum(
+        metrics.nmse is not None and metrics.nmse < RESOLUTION
+        for cell in cells
+        for metrics in cell.by_seed.values()
+    )
+    if solved and ratios:
+        warnings.append(
+            f"{solved} run{_s(solved)} ended below an nMSE of {RESOLUTION:g}; ratios count that as {RESOLUTION:g}"
         )
     for status, words in (("diverged", "diverged"), ("failed", "failed"), ("cancelled", "were cancelled")):
         count = sum(cell.statuses.get(status, 0) for cell in cells)

@@ -26,6 +26,10 @@ LARGEST_ENUMERATION = 14
 
 SIGN_DRAWS = 20_000
 
+RESOLUTION = 1e-8
+"""Relative errors below it are alike in a ratio: they say where an optimiser stopped and how its sums were rounded. Two
+arms that have both solved the problem differ there by any factor."""
+
 NO_VALUES = "no values"
 SINGLE_SEED = "1 seed, no interval"
 MIN_MAX = "min–max"
@@ -71,16 +75,16 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def paired_ratio(numerator: dict[int, float], denominator: dict[int, float]) -> PairedRatio:
-    """Compare two learners seed by seed.
+    """Compare the errors of two learners seed by seed.
 
-    Both arguments map a seed to a value. Seeds that only one side has, and pairs in which a value is not
-    finite and positive, are left out: they have no ratio. The p-value is that of the two-sided sign-flip
-    test on the mean log ratio, None below two pairs.
+    Both arguments map a seed to an error. Seeds that only one side has, and pairs in which an error is not
+    finite, are left out: they have no ratio. Errors below ``RESOLUTION`` count as ``RESOLUTION``. The p-value is
+    that of the two-sided sign-flip test on the mean log ratio, None below two pairs.
     """
     pairs = [
-        (numerator[seed], denominator[seed])
+        (max(numerator[seed], RESOLUTION), max(denominator[seed], RESOLUTION))
         for seed in sorted(numerator.keys() & denominator.keys())
-        if _is_positive(numerator[seed]) and _is_positive(denominator[seed])
+        if math.isfinite(numerator[seed]) and math.isfinite(denominator[seed])
     ]
     logs = np.sort(
         np.asarray([math.log(above) - math.log(below) for above, below in pairs], dtype=np.float64)
@@ -203,10 +207,6 @@ def _sign_patterns(size: int) -> tuple[Floats, bool]:
     else:
         flipped = np.random.default_rng(size).integers(0, 2, size=(SIGN_DRAWS, size))
     return 1.0 - 2.0 * flipped.astype(np.float64), size <= LARGEST_ENUMERATION
-
-
-def _is_positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
 
 
 def _exp(value: float | None) -> float | None:

@@ -91,9 +91,15 @@ def test_ratios_are_paired_by_seed():
 
 
 def test_pairs_without_a_ratio_are_left_out():
-    ratio = paired_ratio({0: 0.0, 1: math.nan, 2: 4.0}, {0: 1.0, 1: 1.0, 2: 2.0})
+    ratio = paired_ratio({0: math.inf, 1: math.nan, 2: 4.0}, {0: 1.0, 1: 1.0, 2: 2.0})
     assert (ratio.pairs, ratio.median_ratio, ratio.p_value) == (1, 2.0, None)
     assert paired_ratio({}, {}).median_ratio is None
+
+
+def test_two_arms_that_have_solved_the_problem_are_alike():
+    ratio = paired_ratio({0: 1e-14, 1: 3e-12, 2: 0.0}, {0: 2e-10, 1: 1e-15, 2: 1e-9})
+    assert (ratio.pairs, ratio.median_ratio, ratio.p_value) == (3, 1.0, 1.0)
+    assert paired_ratio({0: 1e-3}, {0: 1e-14}).median_ratio == pytest.approx(1e5)
 
 
 def test_holm_steps_down():
