@@ -28,7 +28,7 @@ from torch import Tensor
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
-from bfc_core.learners.hierarchical import NetworkPredictor
+from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.seeding import generator_for

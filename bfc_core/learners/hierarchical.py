@@ -21,6 +21,7 @@ from torch import Tensor
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
+from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.packing import fastest_members
@@ -57,37 +58,6 @@ POLL_SECONDS = 0.2
 """How often the observer is asked whether a run is still wanted."""
 
 MEASUREMENTS_A_STAGE = 8
-
-
-@dataclass(frozen=True)
-class NetworkPredictor:
-    """One trained network: its parameters and which levels it uses and has distilled."""
-
-    network: DistilledDenseNet
-    flat: Float[Tensor, "1 p"]
-    lifts: dict[int, Tensor]
-    alphas: dict[int, Tensor]
-    active: tuple[int, ...]
-    distilled: tuple[int, ...]
-    is_margin: bool = False
-    """Whether rows are (x₀, x) and the prediction is x₀ + F(x): classification."""
-
-    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
-        """F(x) over the active levels."""
-        passed = self.network.forward(
-            self.flat, self.lifts, self.alphas, self._inside(x).to(self.flat)[None], self.active
-        )
-        output: Tensor = passed.output[0].to(x)
-        return x[:, 0] + output if self.is_margin else output
-
-    def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:
-        """S_ℓ of the distilled levels."""
-        inside = self._inside(x).to(self.flat)[None]
-        found = self.network.features(self.flat, self.lifts, inside, self.distilled)
-        return {level: feature[0].to(x) for level, feature in found.items()}
-
-    def _inside(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim_inside"]:
-        return x[:, 1:] if self.is_margin else x
 
 
 @dataclass
