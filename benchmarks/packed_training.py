@@ -95,6 +95,7 @@ def _runs(shape: Shape, members: int, steps: int, **learner: object) -> list[Run
                     "width": shape["width"],
                     "batch_size": shape["batch"],
                     "steps_per_stage": steps,
+                    "refinement_steps": 0,
                 }
                 | learner
             ],
