@@ -36,7 +36,8 @@ MAX_MEMBERS = 16
 """Members of one batched program: the cost of starting an operation is shared well enough by then."""
 
 CACHE_BYTES = 8 * 2**20
-"""What the arrays of one step may fill together; a pack past it trains slower than its halves (docs/records)."""
+"""What the arrays of one step may fill together: of the order of a core's cache. Past it a member more saves little,
+since every operation then waits for memory."""
 
 SHORT_PACK_SECONDS = 8.0
 """Kernel runs are grouped up to this estimate."""

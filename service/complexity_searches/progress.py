@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from bfc_core.specs import ComplexitySpec, ExperimentSpec
@@ -100,7 +100,8 @@ def aim_of(spec: ComplexitySpec) -> Aim:
     return Aim(spec.grid(), spec.eps, spec.delta, spec.seeds, spec.most_seeds, spec.widest_interval)
 
 
-def _is_due() -> list:  # type: ignore[type-arg]
+def _is_due() -> list[ColumnElement[bool]]:
+    """A search that runs and waits for none of its experiments."""
     waits = exists().where(
         ComplexityRound.search_id == ComplexitySearch.id,
         Experiment.id == ComplexityRound.experiment_id,

@@ -90,8 +90,7 @@ def test_a_failed_run_fails_the_search(api: Api) -> None:
         api, posted(api, dim=10), lambda _run: Report(outcome=Outcome.FAILED, seconds=1, message="x")
     )
     assert done["status"] == "failed"
-    assert "16 runs" not in done["message"]
-    assert "8 runs ended without a result" in done["message"]
+    assert done["message"].startswith("8 runs ended without a result")
 
 
 def test_a_cancelled_search_leaves_nothing_at_work(api: Api) -> None:
