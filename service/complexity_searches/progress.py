@@ -18,8 +18,8 @@ from bfc_core.statistics.aggregation import Row
 from bfc_core.statistics.bracketing import Aim, next_ask
 from service.config import Settings
 from service.database import Database, database_now
-from service.experiments.planning import answered, cells_of, plan
 from service.experiments.repository import comparison_rows
+from service.experiments.submission import accept_planned, planned
 from service.jobs import Publisher
 from service.models import (
     ComplexityRound,
@@ -29,10 +29,8 @@ from service.models import (
     ExperimentRun,
     ExperimentStatus,
 )
-from service.runs.acceptance import accept
 from service.runs.cancellation import ExperimentAlreadyFinishedError, cancel_experiment
 from service.runs.moves import Wakeup
-from service.runs.reuse import answered_cells
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +138,9 @@ def _next_round(session: Session, search: ComplexitySearch, settings: Settings) 
     search.rounds += 1
     wakeups: list[Wakeup] = []
     for learner, dim, experiment_spec in asked:
-        experiment, of_experiment = _accept(session, search, experiment_spec, settings)
+        experiment, of_experiment = accept_planned(
+            session, planned(session, experiment_spec, settings), search.owner, settings
+        )
         session.add(
             ComplexityRound(
                 search_id=search.id,
@@ -153,25 +153,6 @@ def _next_round(session: Session, search: ComplexitySearch, settings: Settings) 
         wakeups += of_experiment
     session.flush()
     return wakeups
-
-
-def _accept(
-    session: Session, search: ComplexitySearch, spec: ExperimentSpec, settings: Settings
-) -> tuple[Experiment, list[Wakeup]]:
-    cells = cells_of(spec)
-    cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
-    planned = plan(spec, cells, settings.kernel_memory_limit_bytes)
-    return accept(
-        session,
-        spec,
-        [cell.spec for cell in cells],
-        planned.packs,
-        owner=search.owner,
-        queue=settings.queue,
-        republish_first=settings.republish_first,
-        hashes=[cell.hash for cell in cells],
-        answers=[cell.answer.run_id if cell.answer else None for cell in cells],
-    )
 
 
 def _errors(rows: Sequence[Row], spec: ComplexitySpec) -> dict[int, dict[int, float]]:

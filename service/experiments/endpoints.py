@@ -101,7 +101,9 @@ def create(
     Cells that an earlier experiment has answered with the same code are linked, not run again.
     """
     if dry_run:
-        return JSONResponse(_plan(planned(spec, database, settings, force=force)).model_dump(mode="json"))
+        with database.reading() as session:
+            found = planned(session, spec, settings, force=force)
+        return JSONResponse(_plan(found).model_dump(mode="json"))
     submission = submit(
         spec, idempotency_key, principal, database, publisher, settings, priority=priority, force=force
     )

@@ -21,8 +21,9 @@ from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedErro
 from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
 from service.experiments.repository import read_experiment
 from service.jobs import Publisher
-from service.models import IdempotencyKey
+from service.models import Experiment, IdempotencyKey
 from service.runs.acceptance import accept
+from service.runs.moves import Wakeup
 from service.runs.reuse import answered_cells
 
 IN_FLIGHT_SECONDS = 2
@@ -37,7 +38,9 @@ class Submission:
     replayed: bool
 
 
-def planned(spec: ExperimentSpec, database: Database, settings: Settings, *, force: bool) -> ExperimentPlan:
+def planned(
+    session: Session, spec: ExperimentSpec, settings: Settings, *, force: bool = False
+) -> ExperimentPlan:
     """Plan an experiment against what has been answered before; with ``force`` every cell is computed anew.
 
     Raises:
@@ -45,9 +48,26 @@ def planned(spec: ExperimentSpec, database: Database, settings: Settings, *, for
     """
     cells = cells_of(spec)
     if not force:
-        with database.reading() as session:
-            cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
+        cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
     return plan(spec, cells, settings.kernel_memory_limit_bytes)
+
+
+def accept_planned(
+    session: Session, found: ExperimentPlan, owner: str, settings: Settings, priority: int = 0
+) -> tuple[Experiment, list[Wakeup]]:
+    """Store a planned experiment; the wake-ups are to be sent after the commit."""
+    return accept(
+        session,
+        found.spec,
+        [cell.spec for cell in found.cells],
+        found.packs,
+        hashes=[cell.hash for cell in found.cells],
+        answers=[cell.answer.run_id if cell.answer else None for cell in found.cells],
+        owner=owner,
+        queue=settings.queue,
+        republish_first=settings.republish_first,
+        priority=priority,
+    )
 
 
 def submit(
@@ -72,7 +92,8 @@ def submit(
     body_hash = hashlib.sha256(f"{spec.canonical_json()}|{force=}".encode()).hexdigest()
     if key is not None and (known := _known(database, principal.owner, key, body_hash)) is not None:
         return known
-    found = planned(spec, database, settings, force=force)
+    with database.reading() as session:
+        found = planned(session, spec, settings, force=force)
     try:
         with database.writing() as session:
             check_quotas(
@@ -81,18 +102,7 @@ def submit(
                 runs=len(found.cells) - found.reused_cells,
                 seconds=found.estimated_seconds,
             )
-            experiment, wakeups = accept(
-                session,
-                spec,
-                [cell.spec for cell in found.cells],
-                found.packs,
-                hashes=[cell.hash for cell in found.cells],
-                answers=[cell.answer.run_id if cell.answer else None for cell in found.cells],
-                owner=principal.owner,
-                queue=settings.queue,
-                republish_first=settings.republish_first,
-                priority=priority,
-            )
+            experiment, wakeups = accept_planned(session, found, principal.owner, settings, priority)
             answer = read_experiment(session, experiment.id).model_dump(mode="json")
             if key is not None:
                 _remember(session, principal.owner, key, body_hash, answer)
