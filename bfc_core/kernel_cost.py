@@ -68,8 +68,9 @@ def kernel_memory_bytes(
     """Peak bytes of ``kernel_ridge`` on n samples, with predictions on ``test_samples`` points.
 
     An eigendecomposition holds the gram, the eigenvectors and two matrices of workspace; a refit happens in the
-    memory of the gram. The approximations hold such matrices of their centres only, and the iterative solver
-    the centres' features of all samples, twice. Predictions are made in blocks.
+    memory of the gram, beside what the subsample that brackets the ridge leaves in the allocator. The
+    approximations hold such matrices of their centres only, and the iterative solver the centres' features of all
+    samples, twice. Predictions are made in blocks.
     """
     blocks = _blocks(n, test_samples)
     if solver != "exact":
@@ -80,12 +81,15 @@ def kernel_memory_bytes(
         return _FLOAT * (5 * rank**2 + 4 * BLOCK_ROWS * rank + blocks)
     if is_solved_by_eigendecomposition(n, ridges):
         return _FLOAT * (4 * n**2 + blocks)
-    return _FLOAT * (max(n**2, 4 * min(n, SUBSAMPLE) ** 2) + blocks)
+    left_of_bracketing = 3 * min(n, SUBSAMPLE) ** 2
+    return _FLOAT * (n**2 + left_of_bracketing + blocks)
 
 
 def feature_machine_memory_bytes(n: int, test_samples: int) -> int:
-    """Peak bytes of ``recursive_feature_machine``: the gram is factored in place, gradients come in blocks."""
-    return _FLOAT * (n**2 + _blocks(n, test_samples))
+    """Peak bytes of ``recursive_feature_machine``: the gram is factored in place, gradients come in blocks;
+    half a gram of the tuning subsample stays in the allocator."""
+    left_of_tuning = min(n, FEATURE_MACHINE_SUBSAMPLE) ** 2 // 2
+    return _FLOAT * (n**2 + left_of_tuning + _blocks(n, test_samples))
 
 
 def polynomial_rank(dim: int, degree: int, offset: float) -> int:
