@@ -11,12 +11,28 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 KEEP = 2
 """Newest checkpoints that are kept; the second covers a torn first."""
+
+
+class Checkpoints(Protocol):
+    """Where a pack saves itself and finds itself again."""
+
+    def due(self) -> bool:
+        """Whether a periodic save is worth its time."""
+        ...
+
+    def save(self, step: int, state: dict[str, Any]) -> object:
+        """Keep ``state`` as the newest."""
+        ...
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state; None where there is none."""
+        ...
 
 
 class CheckpointFolder:

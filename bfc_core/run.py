@@ -42,7 +42,7 @@ def execute_pack(
     started = time.monotonic()
     problems = [pose(spec) for spec in specs]
     if searches(specs[0].learner):
-        fitted = fit_by_search(specs, problems, observer, device)
+        fitted = fit_by_search(specs, problems, observer, device, checkpoints)
     else:
         pack = ExactPack if is_exact(specs[0].learner) else HierarchicalPack
         fitted = pack(specs, problems, observer, device, checkpoints).fit()
