@@ -18,6 +18,9 @@ import torch
 KEEP = 2
 """Newest checkpoints that are kept; the second covers a torn first."""
 
+_WORTH_SECONDS = 1.0
+"""Work that is not lost between the units of a pack, each of which may be much shorter or longer."""
+
 
 class Checkpoints(Protocol):
     """Where a pack saves itself and finds itself again."""
@@ -58,6 +61,11 @@ class CheckpointFolder:
         """Whether a periodic save is worth its time: every interval, and never above 5 % of the work."""
         waited = time.monotonic() - self._last_save
         return waited >= max(self.interval_seconds, 20 * self._save_seconds)
+
+    def is_worthwhile(self) -> bool:
+        """Whether what was finished since the last save took long enough to be saved: a second, and 20 saves."""
+        waited = time.monotonic() - self._last_save
+        return waited >= max(min(_WORTH_SECONDS, self.interval_seconds), 20 * self._save_seconds)
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write ``state`` as the checkpoint of ``step`` and drop all but the newest ``KEEP``."""

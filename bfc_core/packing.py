@@ -29,7 +29,7 @@ from bfc_core.specs import (
     RunSpec,
     hierarchy_of,
 )
-from bfc_core.specs.baselines import Baseline
+from bfc_core.specs.baselines import Baseline, Linear, Oracle
 from bfc_core.specs.learners import Joint
 
 MAX_MEMBERS = 16
@@ -41,6 +41,9 @@ since every operation then waits for memory."""
 
 SHORT_PACK_SECONDS = 8.0
 """Kernel runs are grouped up to this estimate."""
+
+MAX_SHORT_MEMBERS = 256
+"""Kernel runs of one pack: bounds the transactions that claim it and store its reports."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def estimate_run(run: RunSpec) -> Estimate:
             )
         case Baseline():
             cost = (learner, run.n, run.dim, run.budget.test_samples)
-            return Estimate(0.1 + baseline_seconds(*cost), baseline_memory_bytes(*cost))
+            begin = 0.02 if isinstance(learner, Oracle | Linear) else 0.1
+            return Estimate(begin + baseline_seconds(*cost), baseline_memory_bytes(*cost))
         case _:
             assert_never(learner)
 
@@ -180,7 +184,7 @@ def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:
     seconds = SHORT_PACK_SECONDS
     for run in group:
         cost = estimate_run(run).seconds
-        if seconds + cost > SHORT_PACK_SECONDS or len(packs[-1]) >= 64:  # noqa: PLR2004 - bounds one transaction
+        if seconds + cost > SHORT_PACK_SECONDS or len(packs[-1]) >= MAX_SHORT_MEMBERS:
             packs.append([])
             seconds = 0.0
         packs[-1].append(run)

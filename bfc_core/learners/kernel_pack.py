@@ -78,13 +78,31 @@ class KernelPack:
         """
         state = self.checkpoints.load() if self.checkpoints is not None else None
         done = [Report.model_validate_json(text) for text in state["reports"]] if state else []
+        kept = len(done)
         for run in range(len(done), len(self.specs)):
-            done.append(self._report(run))
-            if self.checkpoints is not None:
-                self.checkpoints.save(len(done), {"reports": [report.model_dump_json() for report in done]})
+            try:
+                done.append(self._report(run))
+            except PackInterrupted:
+                if len(done) > kept:
+                    self._keep(done)
+                raise
+            # The last report needs no checkpoint: the result is written at once. Trivial runs are worth none each.
+            if (
+                len(done) < len(self.specs)
+                and self.checkpoints is not None
+                and self.checkpoints.is_worthwhile()
+            ):
+                self._keep(done)
+                kept = len(done)
         return done
 
+    def _keep(self, done: Sequence[Report]) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.save(len(done), {"reports": [report.model_dump_json() for report in done]})
+
     def _report(self, run: int) -> Report:
+        if self.observer.stop_requested():
+            raise PackInterrupted(f"stopped before run {run + 1} of {len(self.specs)}")
         if run in self.observer.cancelled():
             return Report(outcome=Outcome.CANCELLED, seconds=0.0, message="cancelled on request")
         started = time.monotonic()
