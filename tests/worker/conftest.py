@@ -251,11 +251,18 @@ def embedded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deploym
 
 
 def _deploy(
-    request: pytest.FixtureRequest, folder: Path, database: str, broker: str, broker_url: str | None = None
+    request: pytest.FixtureRequest,
+    folder: Path,
+    database: str,
+    broker: str,
+    broker_url: str | None = None,
+    database_url: str | None = None,
 ) -> Iterator[Deployment]:
-    database_url = f"sqlite:///{folder / 'bfc.db'}"
-    if database == "postgres":
-        database_url = request.getfixturevalue("new_postgres")
+    if database_url is None:
+        is_postgres = database == "postgres"
+        database_url = (
+            request.getfixturevalue("new_postgres") if is_postgres else f"sqlite:///{folder / 'bfc.db'}"
+        )
     if broker_url is None:
         broker_url = "filesystem://" if broker == "files" else request.getfixturevalue(f"{broker}_url")
     prefix = f"bfc-test-{uuid4().hex[:12]}."
