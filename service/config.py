@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -50,6 +50,24 @@ class Settings(BaseSettings):
         default="", description="put before every queue name; lets tests share a broker"
     )
     busy_timeout: Duration = Field(default=timedelta(seconds=30), description="of SQLite writers")
+
+    # What machines share beside the database: checkpoints and artifacts
+    store_url: str = Field(
+        default="",
+        description="file:///folder or s3://bucket/prefix, one of a deployment; empty: artifacts lie in data_dir, "
+        "and checkpoints are seen by this machine alone",
+    )
+    store_endpoint: str = Field(default="", description="of S3, where it is not Amazon's: https://host:port")
+    store_region: str = "us-east-1"
+    store_access_key_id: SecretStr | None = Field(
+        default=None, description="else AWS_… or the machine's role"
+    )
+    store_secret_access_key: SecretStr | None = None
+    store_timeout: Duration = Field(default=timedelta(seconds=30), description="for one request to S3")
+    artifact_limit_bytes: Bytes = Field(default=256 * 2**20, description="largest file that a run may keep")
+    artifact_retention: Duration = Field(
+        default=timedelta(days=30), description="how long the files of a run are kept"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
 

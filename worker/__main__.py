@@ -12,6 +12,7 @@ from service.database import open_database
 from service.jobs import Publisher
 from service.parent_watch import watch_parent
 from service.runs.reconciler import Reconciler
+from service.store.opening import open_store
 from service.telemetry import configure_logging
 from worker.celery_app import build_app
 from worker.child_process import ChildStarter
@@ -37,8 +38,9 @@ def main() -> int:
     publisher.start()
     starter = ChildStarter(settings.child_start)
     starter.warm()
-    training = Training(settings, database, publisher, starter, device, slot.worker_id)
-    housekeeping = Housekeeping(settings, database, publisher, slot, lambda: training.fenced_writes)
+    store = open_store(settings)
+    training = Training(settings, database, publisher, starter, device, slot.worker_id, store)
+    housekeeping = Housekeeping(settings, database, publisher, slot, store, lambda: training.fenced_writes)
     reconciler = Reconciler(database, publisher, settings, also=housekeeping.tick)
     warn_of_broker_settings(settings)
     housekeeping.begin()

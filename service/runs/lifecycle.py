@@ -143,6 +143,11 @@ def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> 
         else:
             run.message = report.message
             run.error_code = "run_failed" if report.outcome is Outcome.FAILED else None
+    session.execute(
+        update(models.Artifact)
+        .where(models.Artifact.run_id.in_([run.id for run, _ in moves]), models.Artifact.fence == claim.fence)
+        .values(published_at=now)
+    )
     pack.step = pack.steps = max(pack.step, pack.steps, 1)
     _end_attempt(session, pack, now, AttemptOutcome.FINISHED)
     end_pack(pack, now, PackStatus.FINISHED)
