@@ -103,8 +103,15 @@ class Settings(BaseSettings):
         default=timedelta(seconds=1), description="least time between two progress writes of a pack"
     )
 
+    # Queues: one per resource. Workers take from ``queue``.
+    queue: str = Field(default="train.cpu", description="where accepted packs wait; what a worker takes from")
+    network_queue: str = Field(
+        default="",
+        description="where packs that train networks wait instead, so that GPU workers take them: train.gpu; of the "
+        "API, and the same for all of them",
+    )
+
     # Worker
-    queue: str = "train.cpu"
     device: str = Field(default="cpu", description="cpu, cuda, or a GPU's UUID (GPU-…)")
     concurrency: Annotated[int, Field(ge=1, le=256)] = 1
     child_start: Literal["forkserver", "spawn"] = Field(
@@ -141,5 +148,14 @@ class Settings(BaseSettings):
         if self.lease < 2 * self.heartbeat_interval:
             raise ValueError(
                 "lease must be at least twice heartbeat_interval: one lost heartbeat must not lose a pack"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_pack_a_gpu(self) -> Self:
+        if self.device != "cpu" and self.concurrency > 1:
+            raise ValueError(
+                "a GPU trains one pack at a time, or two would run out of its memory together: set concurrency to 1 "
+                "and start one worker a GPU"
             )
         return self
