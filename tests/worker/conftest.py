@@ -89,15 +89,17 @@ class Deployment:
     workers: list[WorkerProcess] = field(default_factory=list)
     apis: list["ApiProcess"] = field(default_factory=list)
 
-    def start_worker(self, data_dir: str = "data", **settings: str) -> WorkerProcess:
-        """Start a worker; another ``data_dir`` makes it a stranger, as on another machine."""
+    def start_worker(
+        self, data_dir: str = "data", inside: tuple[str, ...] = (), **settings: str
+    ) -> WorkerProcess:
+        """Start a worker; another ``data_dir`` makes it a stranger, as on another machine; ``inside``, on one."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         environment = self.environment | {f"BFC_{name.upper()}": value for name, value in settings.items()}
         if self.settings.broker_url != "filesystem://":
             environment["BFC_DATA_DIR"] = str(self.folder / data_dir)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                [*inside, sys.executable, "-m", "worker"],
                 cwd=ROOT,
                 env=environment,
                 stdout=output,
