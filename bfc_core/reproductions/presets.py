@@ -11,6 +11,7 @@ from bfc_core.reproductions.measures import (
     at_end_of,
     at_start_of,
     at_the_end,
+    censored_share,
     error,
     exponent,
     feature_error,
@@ -210,6 +211,90 @@ def _sample_complexity() -> Reproduction:
         ),
         figure="complexity",
         of="network",
+        eps=eps,
+        delta=delta,
+    )
+
+
+def _sample_complexity_of_learners() -> Reproduction:
+    """Every learner for which n* is meaningful and cheap; joint and the kernel with a given map are in the other one.
+
+    With two levels ``correction_window`` 0 is layerwise and any larger one is Algorithm 1.
+    """
+    name, eps, delta = "sample-complexity-learners", 0.1, 0.4
+    shared: dict[str, Any] = {
+        "target": {"kind": "hierarchical_quadratic", "widths": [2, 1], "alphas": [1, 0.1]},
+        "seeds": 3,
+        "budget": {"test_samples": 2000},
+    }
+    recipe = {"batch_size": 128, "steps_per_stage": 500, "width": 16}
+    of_degree_4 = {"kind": "feature_map_regression", "degree": 4}
+    networks = _experiment(
+        name,
+        "networks",
+        learners=[{"kind": "algorithm_1"} | recipe, {"kind": "layerwise"} | recipe],
+        n=[16, 24, 32, 48, 64, 96, 128, 192],
+        dim=[8, 12, 18, 27],
+        **shared,
+    )
+    degrees = _experiment(
+        name,
+        "degrees",
+        learners=[POLYNOMIAL_4, RBF, of_degree_4],
+        n=[16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512],
+        dim=[3, 4, 5, 7],
+        **shared,
+    )
+    beyond = _experiment(
+        name,
+        "beyond",
+        learners=[
+            {"kind": "kernel_ridge", "kernel": {"kind": "ntk"}},
+            {"kind": "random_features"},
+            {"kind": "recursive_feature_machine"},
+        ],
+        n=[64, 256, 512],
+        dim=[3, 4, 5, 7],
+        **shared,
+    )
+    steep = {
+        "degree-4 kernel": "kernel_ridge polynomial degree 4",
+        "RBF kernel": "kernel_ridge rbf",
+        "regression on monomials to degree 4": "feature_map_regression",
+    }
+    censored = {
+        "NTK": "kernel_ridge ntk",
+        "random features": "random_features",
+        "feature machine": "recursive_feature_machine",
+    }
+    return Reproduction(
+        name=name,
+        shows="n*(0.1) of the learners side by side: hierarchical ones need about dim samples, regression on degree 4 "
+        "in one way or another needs dim² or more, ReLU kernels and feature machines more than any n that is tried.",
+        source=f"{PAPER}, Theorem 1 and the lower bounds; figures of {CATALOGUE}",
+        experiments={"networks": networks, "degrees": degrees, "beyond": beyond},
+        expectations=(
+            EVERY_RUN,
+            *(
+                Expectation(f"exponent of {learner}", 0, 1.5, exponent("networks", learner, eps, delta))
+                for learner in ("algorithm_1", "layerwise")
+            ),
+            *(
+                Expectation(f"exponent of the {title}", 1.8, 3.5, exponent("degrees", label, eps, delta))
+                for title, label in steep.items()
+            ),
+            *(
+                Expectation(
+                    f"share of dims at which n* of the {title} is above 512",
+                    0.75,
+                    1,
+                    censored_share("beyond", label, eps, delta),
+                )
+                for title, label in censored.items()
+            ),
+        ),
+        figure="complexity",
+        of="networks",
         eps=eps,
         delta=delta,
     )
@@ -443,6 +528,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         _alpha_squared(),
         _matched_control(),
         _sample_complexity(),
+        _sample_complexity_of_learners(),
         _agnostic_floor(),
         _classification(),
         _kernel_lower_bound(),
