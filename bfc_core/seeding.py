@@ -21,6 +21,7 @@ Purpose = Literal[
     "twin",
     "init",
     "batches",
+    "restart",
     "saddle noise",
     "test",
     "validation",

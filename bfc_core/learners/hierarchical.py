@@ -11,7 +11,7 @@ Letters: e members (distinct histories), n rows, p parameters.
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -52,6 +52,7 @@ from bfc_core.training.plateau import Plateau
 from bfc_core.training.progress import Observer
 from bfc_core.training.refinement import Refinement, can_be_refined, parameters_of
 from bfc_core.training.regularizer import Regularizer
+from bfc_core.training.restarts import restarted
 from bfc_core.training.schedule import Stage, stages_of
 
 POLL_SECONDS = 0.2
@@ -69,6 +70,9 @@ class _History:
     ranks: dict[int, int]
     finite: bool = True
     steps: int = 0
+    restarts: int = 0
+    restart_kept: int = 0
+    """Number of the restart that the network is of; 0 where none led lower, or none was tried."""
 
 
 class HierarchicalPack:
@@ -176,7 +180,7 @@ class HierarchicalPack:
         if before is None:
             entering = _History(run, self._initial(self.specs[run])[1], {})
         else:
-            entering = _History(run, before.flat.clone(), dict(before.ranks), before.finite, before.steps)
+            entering = replace(before, run=run, flat=before.flat.clone(), ranks=dict(before.ranks))
         row = entering.flat[None]
         if stage.resets:
             drawn = self._initial(self.specs[run])[1][None]
@@ -244,7 +248,7 @@ class HierarchicalPack:
             return self._attend(depth, runs, histories, (depth, number), _snapshot(members, state))
 
         if stage.refines:
-            self._refine(depth, number, stage, runs, histories, members, state)
+            self._refine(depth, number, stage, runs, histories, members, state, entering)
             after_block(state)
         else:
             train_stage(
@@ -275,6 +279,7 @@ class HierarchicalPack:
         histories: dict[str, _History],
         members: Members,
         state: StageState,
+        entering: list[_History],
     ) -> None:
         """Refine one member after the other; an interruption starts the stage again, it lasts seconds."""
         if state.step == stage.steps:
@@ -302,7 +307,16 @@ class HierarchicalPack:
                 stage.active,
                 stage.trainable,
             )
-            members.flat[row] = refinement.run(members.flat[row : row + 1].double(), stage.steps)[0]
+            entered = members.flat[row : row + 1].double()
+            found, entering[row].restarts, entering[row].restart_kept = restarted(
+                refinement,
+                entered,
+                refinement.run(entered, stage.steps),
+                stage.steps,
+                self.recipe.restarts,
+                self.specs[run].seed,
+            )
+            members.flat[row] = found[0]
         state.step = stage.steps
 
     def _is_refined(self, stage: Stage, run: int) -> bool:
@@ -434,10 +448,7 @@ class HierarchicalPack:
         state = {
             "position": list(position),
             "done": self.done,
-            "histories": {
-                key: {"run": h.run, "flat": h.flat, "ranks": h.ranks, "finite": h.finite, "steps": h.steps}
-                for key, h in histories.items()
-            },
+            "histories": {key: vars(h) for key, h in histories.items()},
             "current": {
                 name: value.clone() if isinstance(value, Tensor) else value
                 for name, value in snapshot.items()
@@ -451,7 +462,7 @@ class HierarchicalPack:
             return {}, (0, 0), None
         self.done = int(state["done"]) - int(state["current"]["step"])
         histories = {
-            key: _History(h["run"], h["flat"].to(self.device), dict(h["ranks"]), h["finite"], h["steps"])
+            key: _History(**h | {"flat": h["flat"].to(self.device), "ranks": dict(h["ranks"])})
             for key, h in state["histories"].items()
         }
         return histories, (int(state["position"][0]), int(state["position"][1])), state["current"]
@@ -492,6 +503,8 @@ class HierarchicalPack:
                 f"a smaller clip_norm than {self.recipe.clip_norm:g}, or loss 'huber'",
             )
         selection: Selection = {"is_refined": self._is_refined(stages[-1], run)}
+        if history.restarts:
+            selection |= {"restarts": history.restarts, "restart_kept": history.restart_kept}
         for level, rank in sorted(history.ranks.items()):
             selection[f"rank_level_{level}"] = rank
         warnings = tuple(

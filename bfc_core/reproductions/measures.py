@@ -154,6 +154,20 @@ def exponent(role: str, learner: str, eps: float, delta: float, end: str = "expo
     return measure
 
 
+def censored_share(role: str, learner: str, eps: float, delta: float) -> Measure:
+    """Share of the dims at which n*(ε, δ) lies above the largest n that was tried."""
+
+    def measure(evidence: Evidence) -> float | None:
+        cells = [
+            cell.found.first.censored == "above"
+            for cell in complexity_of([trained.row for trained in evidence[role]], eps, delta).cells
+            if cell.curve.label.startswith(learner)
+        ]
+        return sum(cells) / len(cells) if cells else None
+
+    return measure
+
+
 def fit_of(evidence: Evidence, role: str, learner: str, eps: float, delta: float) -> ComplexityFit | None:
     """How n* of one learner grows with dim."""
     found = complexity_of([trained.row for trained in evidence[role]], eps, delta)

@@ -75,6 +75,15 @@ class Recipe(Spec):
             "alike; 0 leaves the result of the first-order steps",
         ),
     ] = 200
+    restarts: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="most attempts to leave a local minimum after the refinement: it is tried on a quarter of the "
+            "samples, from a fresh top level, and kept where the objective on all samples gets lower",
+        ),
+    ] = 8
     precision: Literal["float32", "float64"] = "float32"
     activation: Annotated[
         Literal["steps", "plateau"],

@@ -76,7 +76,7 @@ class Refinement:
     def run(self, flat: Float[Tensor, "1 p_all"], steps: int) -> Float[Tensor, "1 p_all"]:
         """The row after at most ``steps`` steps; never with a larger objective than it came with."""
         damping, refusals = FIRST_DAMPING, 0
-        value = self._value(flat)
+        value = self.value(flat)
         normal, gradient, places = self._normal_equations(flat)
         for _ in range(steps):
             # Also ends where the value is no number.
@@ -93,7 +93,7 @@ class Refinement:
                 break
             moved = flat.clone()
             moved[0, places] -= step
-            found = self._value(moved)
+            found = self.value(moved)
             by_gradient = promised <= RESOLUTION * value
             if not (found < value or (by_gradient and found <= (1 + RESOLUTION) * value)):
                 damping = min(4 * damping, MOST_DAMPING)
@@ -106,7 +106,8 @@ class Refinement:
             normal, gradient, places = equations
         return flat
 
-    def _value(self, flat: Float[Tensor, "1 p_all"]) -> float:
+    def value(self, flat: Float[Tensor, "1 p_all"]) -> float:
+        """The data term over all rows."""
         total = 0.0
         for rows in self._chunks():
             output = self.network.forward(

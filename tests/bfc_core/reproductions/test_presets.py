@@ -11,6 +11,7 @@ from bfc_core.reproductions.measures import (
     at_end_of,
     at_start_of,
     at_the_end,
+    censored_share,
     feature_error,
     finished_share,
     improvement,
@@ -81,6 +82,18 @@ def test_measures_read_the_numbers_they_name() -> None:
     least = least_of("role", ["layerwise", "algorithm_1"], nmse)
     assert least(found) == median_of("role", "algorithm_1", nmse)(found)
     assert least_of("role", ["layerwise", "rbf"], nmse)(found) is None
+
+
+def test_a_learner_that_never_gets_there_is_censored() -> None:
+    spec = ExperimentSpec.model_validate(TINY | {"n": [64, 128], "dim": [6, 8]})
+    runs = []
+    for run in spec.runs():
+        reached = run.learner.kind == "algorithm_1" or (run.dim, run.n) == (6, 128)
+        runs.append(Trained(Row(run, "succeeded", Metrics(nmse=0.01 if reached else 0.7), 1.0)))
+    found = {"role": runs}
+    assert censored_share("role", "algorithm_1", 0.1, 0.4)(found) == 0
+    assert censored_share("role", "layerwise", 0.1, 0.4)(found) == 0.5
+    assert censored_share("role", "nobody", 0.1, 0.4)(found) is None
 
 
 def test_a_lost_run_is_neither_averaged_away_nor_a_success() -> None:

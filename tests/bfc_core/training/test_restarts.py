@@ -1,0 +1,84 @@
+"""Restarts: they leave a local minimum, leave everything else as it was, and say how many they were."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bfc_core.run import execute_pack
+from bfc_core.seeding import generator_for
+from bfc_core.specs import RunSpec
+from bfc_core.training.restarts import restarted
+from tests.bfc_core.training.test_refinement import problem
+
+STEPS = 60
+
+
+def far(seed: int, label_noise: float = 0.0):
+    """A refinement, a far start, and where it ends from there."""
+    refinement, true, _ = problem(label_noise=label_noise)
+    refinement = replace(refinement, x=refinement.x[:2000], y=refinement.y[:2000])
+    places = refinement.network.places((2, 3))
+    start = true.clone()
+    start[0, places] = 0.5 * torch.randn(
+        len(places), generator=generator_for(seed, "init"), dtype=torch.float64
+    )
+    return refinement, start, refinement.run(start, STEPS)
+
+
+@pytest.mark.parametrize("seed", [0, 9])
+def test_a_local_minimum_is_left_for_the_target(seed: int) -> None:
+    refinement, start, stuck = far(seed)
+    assert refinement.value(stuck) > 0.1
+    found, tried, kept = restarted(refinement, start, stuck, STEPS, 12, seed)
+    assert refinement.value(found) < 1e-20
+    assert 1 <= kept == tried <= 12, "it ends where nothing is left to gain"
+    again, *numbers = restarted(refinement, start, stuck, STEPS, 12, seed)
+    assert torch.equal(found, again)
+    assert numbers == [tried, kept]
+
+
+def test_what_is_solved_is_not_tried_again() -> None:
+    refinement, start, found = far(1)
+    same, tried, kept = restarted(refinement, start, found, STEPS, 5, 1)
+    assert (tried, kept) == (0, 0)
+    assert torch.equal(same, found)
+
+
+def test_a_floor_of_noise_is_no_local_minimum() -> None:
+    refinement, start, found = far(1, label_noise=0.3)
+    assert refinement.value(found) > 1e-3
+    same, tried, kept = restarted(refinement, start, found, STEPS, 5, 1)
+    assert (tried, kept) == (5, 0)
+    assert torch.equal(same, found)
+
+
+@pytest.mark.parametrize("rows", [40, 2000])
+def test_none_are_made_where_none_are_wanted_or_a_part_has_too_few_rows(rows: int) -> None:
+    refinement, start, stuck = far(0)
+    few = replace(refinement, x=refinement.x[:rows], y=refinement.y[:rows])
+    same, tried, _ = restarted(few, start, stuck, STEPS, 0 if rows == 2000 else 5, 0)
+    assert tried == 0
+    assert torch.equal(same, stuck)
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_the_report_says_how_many_were_tried(restarts: int) -> None:
+    spec = RunSpec.model_validate(
+        {
+            "target": {
+                "kind": "hierarchical_quadratic", "widths": [2, 1], "alphas": [1, 0.3], "label_noise": 0.3,
+            },
+            "learner": {
+                "kind": "algorithm_1", "width": 8, "batch_size": 64, "steps_per_stage": 128, "restarts": restarts,
+            },
+            "n": 800,
+            "dim": 6,
+            "seed": 3,
+            "budget": {"test_samples": 500},
+        }
+    )  # fmt: skip
+    (report,) = execute_pack([spec])
+    assert report.selection.get("restarts") == (restarts or None)
+    assert report.selection.get("restart_kept") == (0 if restarts else None)
+    assert report.steps == 4 * 128, "first-order steps only"
