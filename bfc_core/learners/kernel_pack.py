@@ -35,7 +35,7 @@ class KernelPredictor:
 
     fitted: FittedKernel | FittedFeatureMachine | FittedFunction
 
-    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
+    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"] | Float[Tensor, "n c"]:
         """f̂(x)."""
         return self.fitted(x)
 
