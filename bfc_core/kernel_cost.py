@@ -173,7 +173,9 @@ def feature_machine_seconds(
         return _CHOLESKY * samples**3 + _PAIR_WITH_GRADIENT * samples**2
 
     trained = 1 - validation_fraction
-    seconds = pairs * (rounds + 1) * solve(trained * min(n, FEATURE_MACHINE_SUBSAMPLE)) + solve(n)
+    seconds = pairs * (rounds + 1) * solve(trained * min(n, FEATURE_MACHINE_SUBSAMPLE)) + (
+        rounds + 1
+    ) * solve(n)
     if n > FEATURE_MACHINE_SUBSAMPLE:
         seconds += min(FINALISTS, pairs) * (rounds + 1) * solve(trained * n)
     return seconds + _PAIR * n * test_samples
