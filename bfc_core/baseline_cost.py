@@ -10,6 +10,7 @@ from bfc_core.kernel_cost import (
     SUBSAMPLE,
     kernel_memory_bytes,
     kernel_seconds,
+    pair_seconds,
 )
 from bfc_core.specs import baselines as specs
 from bfc_core.specs.baselines import feature_count
@@ -44,8 +45,8 @@ def baseline_seconds(learner: specs.AnyBaseline, n: int, dim: int, test_samples:
                 return features + kernel_seconds(n, test_samples, 1, count)
             return features + 2 * _LARS_STEP * learner.most_terms * n * count
         case specs.SequentialKernel():
-            parts = sum(1 for _ in plain_kernels(learner.kernel))
-            each = kernel_seconds(min(n, 2000), test_samples, 1, None, parts) * max(1.0, (n / 2000) ** 3)
+            pair = sum(map(pair_seconds, plain_kernels(learner.kernel)))
+            each = kernel_seconds(min(n, 2000), test_samples, 1, None, pair) * max(1.0, (n / 2000) ** 3)
             return learner.stages * len(variants(learner.kernel)) * each
         case specs.Linear():
             return kernel_seconds(n, test_samples, 1, dim)

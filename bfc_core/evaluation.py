@@ -9,15 +9,16 @@ from torch import Tensor
 
 from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
-from bfc_core.metrics.classification import accuracy_of, calibrated
+from bfc_core.metrics.classification import accuracy_of, calibrated, class_accuracy_of
 from bfc_core.metrics.features import feature_error, feature_error_scale_free
 from bfc_core.metrics.regression import degree_coefficients, level_coefficients, normalised_mse
 from bfc_core.seeding import generator_for
-from bfc_core.specs import AnyInputs, Metrics, Outcome, Report, RunSpec
+from bfc_core.specs import AnyInputs, DataSetInputs, Images, Metrics, Outcome, Report, RunSpec
 from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
 from bfc_core.targets.classification import ClassificationTarget, labels_of
 from bfc_core.targets.degrees import degree_parts
+from bfc_core.targets.images import UnknownFunction, draw_images
 
 DEGREE_ROWS = 1000
 """Rows on which a predictor is taken apart by degree: always the first of the test samples."""
@@ -27,15 +28,16 @@ DEGREE_ROWS = 1000
 class Problem:
     """The target of a run with its training samples (noisy) and fresh test samples (clean), float64.
 
-    In classification rows are (x₀, x), one column longer than the run's dim, and y is ±1.
+    In classification rows are (x₀, x), one column longer than the run's dim, and y is ±1. Of images y is the
+    one-hot vector of the class, a matrix of c columns.
     Letters: n training rows, t test rows, dim the length of a row.
     """
 
     target: Target
     x: Float[Tensor, "n dim"]
-    y: Float[Tensor, " n"]
+    y: Float[Tensor, " n"] | Float[Tensor, "n c"]
     test_x: Float[Tensor, "t dim"]
-    test_y: Float[Tensor, " t"]
+    test_y: Float[Tensor, " t"] | Float[Tensor, "t c"]
     degrees: "Degrees | None" = None
 
     @property
@@ -61,6 +63,11 @@ def _parts_of(degrees: Degrees) -> dict[int, Float[Tensor, " r"]]:
 
 def pose(spec: RunSpec) -> Problem:
     """Draw what a run learns from: the same for every learner of one target, n, dim and seed."""
+    if isinstance(spec.target, Images):
+        training, test = draw_images(spec.target, spec.n, spec.budget.test_samples, spec.seed)
+        known = UnknownFunction(spec.dim)
+        return Problem(known, training.x, training.one_hot(), test.x, test.one_hot())
+    assert not isinstance(spec.inputs, DataSetInputs)  # the spec has refused it
     target = build_target(spec.target, spec.inputs, spec.dim, spec.seed)
     x = draw_inputs(spec.inputs, spec.n, spec.dim, spec.seed, "inputs")
     test_x = draw_inputs(spec.inputs, spec.budget.test_samples, spec.dim, spec.seed, "test")
@@ -107,6 +114,9 @@ def measure(predictor: Predictor, problem: Problem) -> Metrics:
     predicted = predictor(problem.test_x)
     if not bool(predicted.isfinite().all()):
         return Metrics(nmse=None)
+    if problem.test_y.ndim > 1:
+        share = class_accuracy_of(predicted, problem.test_y)
+        return Metrics(nmse=normalised_mse(predicted, problem.test_y), accuracy=share, error=1 - share)
     true = problem.target.features(problem.test_x)
     found = {
         level: feature

@@ -15,18 +15,18 @@ from torch import Tensor
 
 from bfc_core.seeding import Purpose, generator_for
 from bfc_core.specs.inputs import (
-    AnyInputs,
     CorrelatedGaussianInputs,
     CubeInputs,
     GaussianInputs,
     GaussianMixtureInputs,
+    InputLaw,
 )
 
 BLOCK = 1024
 """Rows per independent block; a smaller n is a prefix of a larger one."""
 
 
-def draw_inputs(law: AnyInputs, n: int, dim: int, seed: int, purpose: Purpose) -> Float[Tensor, "n dim"]:
+def draw_inputs(law: InputLaw, n: int, dim: int, seed: int, purpose: Purpose) -> Float[Tensor, "n dim"]:
     """Draw ``n`` rows of the law in float64 from the seed's stream for ``purpose``."""
     if isinstance(law, CubeInputs):
         signs = [
@@ -43,7 +43,7 @@ def draw_inputs(law: AnyInputs, n: int, dim: int, seed: int, purpose: Purpose) -
     return torch.cat(blocks)[:n]
 
 
-def covariances_of(law: AnyInputs, dim: int, seed: int) -> list[Float[Tensor, "dim dim"]]:
+def covariances_of(law: InputLaw, dim: int, seed: int) -> list[Float[Tensor, "dim dim"]]:
     """The covariance of every component of the law, in float64; none where it is the identity: N(0, I), the cube."""
     match law:
         case GaussianInputs() | CubeInputs():

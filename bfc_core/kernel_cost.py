@@ -7,12 +7,21 @@ from math import comb, prod
 from typing import Literal
 
 from bfc_core.specs import AnyKernel, KernelRidge
-from bfc_core.specs.kernels import bandwidths_of, plain_kernels
+from bfc_core.specs.kernels import (
+    ConvolutionalKernel,
+    ConvolutionalNetworkKernel,
+    PlainKernel,
+    bandwidths_of,
+    plain_kernels,
+)
 
 Solver = Literal["exact", "nystrom", "iterative"]
 
 BLOCK_ROWS = 512
 """Rows of a block of a gram: 512 × 512 float64 are 2 MiB, the size of a core's cache."""
+
+PIXEL_PAIRS_AT_ONCE = 2**17
+"""Pairs of pixels of a tile of image pairs: the half dozen arrays of the recursion stay in the cache."""
 
 EIGENDECOMPOSITION_LIMIT = 2000
 """Up to this n the ridge path comes from one eigendecomposition; above it, from refits around the optimum."""
@@ -47,6 +56,9 @@ _INVERSE_DIAGONAL = 2.2e-11
 _PAIR = 3e-8
 _PAIR_WITH_GRADIENT = 4.5e-8
 """Seconds to evaluate a kernel on one pair of points: the mean over the kernels, and Laplace with gradients."""
+
+_PIXEL_PAIR = 2.3e-8
+"""Seconds of a convolution with its ReLU on one pair of pixels of one pair of images."""
 
 _MULTIPLY_ADD = 4e-11
 """Seconds in a matrix product."""
@@ -121,17 +133,16 @@ def kernel_seconds(
     test_samples: int,
     candidates: int,
     rank: int | None,
-    parts: int = 1,
+    pair: float = _PAIR,
     ridges: int | None = None,
     solver: Solver = "exact",
     centres: int = 1000,
 ) -> float:
     """Seconds of ``kernel_ridge``.
 
-    ``candidates`` are the kernels to choose from, ``rank`` is None if infinite, ``parts`` are the plain kernels
-    that a sum or product is made of, ``ridges`` is the length of a grid of the learner's own.
+    ``candidates`` are the kernels to choose from, ``rank`` is None if infinite, ``pair`` are the seconds to evaluate
+    the kernel on one pair of points, ``ridges`` is the length of a grid of the learner's own.
     """
-    pair = parts * _PAIR
     screened = min(n, SUBSAMPLE)
     seconds = (candidates if candidates > 1 else 0) * (_EIGENDECOMPOSITION * screened**3 + pair * screened**2)
     if solver != "exact":
@@ -162,7 +173,9 @@ def feature_machine_seconds(
         return _CHOLESKY * samples**3 + _PAIR_WITH_GRADIENT * samples**2
 
     trained = 1 - validation_fraction
-    seconds = pairs * (rounds + 1) * solve(trained * min(n, FEATURE_MACHINE_SUBSAMPLE)) + solve(n)
+    seconds = pairs * (rounds + 1) * solve(trained * min(n, FEATURE_MACHINE_SUBSAMPLE)) + (
+        rounds + 1
+    ) * solve(n)
     if n > FEATURE_MACHINE_SUBSAMPLE:
         seconds += min(FINALISTS, pairs) * (rounds + 1) * solve(trained * n)
     return seconds + _PAIR * n * test_samples
@@ -183,11 +196,27 @@ def kernel_ridge_seconds(learner: KernelRidge, n: int, dim: int, test_samples: i
         test_samples,
         prod(len(values) for values in bandwidths_of(kernel).values()),
         kernel_rank(kernel, dim),
-        sum(1 for _ in plain_kernels(kernel)),
+        sum(map(pair_seconds, plain_kernels(kernel))),
         _ridges(learner),
         learner.solver,
         learner.centres,
     )
+
+
+def pair_seconds(kernel: PlainKernel) -> float:
+    """Seconds to evaluate a kernel on one pair of points."""
+    if not isinstance(kernel, ConvolutionalNetworkKernel):
+        return _PAIR
+    pixels = kernel.image[0] * kernel.image[1]
+    follows_all_pairs = not isinstance(kernel, ConvolutionalKernel) or kernel.readout == "average"
+    pairs = pixels**2 if follows_all_pairs else pixels
+    evaluated = 0
+    for operation in kernel.operations:
+        if operation == "pool":
+            pairs //= 16
+        else:
+            evaluated += pairs
+    return _PAIR + _PIXEL_PAIR * evaluated
 
 
 def kernel_rank(kernel: AnyKernel, dim: int) -> int | None:

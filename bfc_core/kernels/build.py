@@ -6,6 +6,7 @@ from typing import assert_never
 from bfc_core.kernels.arc_cosine import ArcCosineKernel
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.compound import ProductKernel, SumKernel
+from bfc_core.kernels.convolutional import ConvolutionalKernel
 from bfc_core.kernels.laplace import LaplaceKernel
 from bfc_core.kernels.network import NetworkKernel
 from bfc_core.kernels.polynomial import PolynomialKernel
@@ -45,6 +46,16 @@ def build_kernel(spec: specs.AnyKernel) -> Kernel:  # noqa: PLR0911 - one return
             weight_variance = spec.weight_variance or WEIGHT_VARIANCE[spec.activation]
             return NetworkKernel(
                 spec.kind == "ntk", spec.depth, spec.activation, weight_variance, spec.bias_variance
+            )
+        case specs.ConvolutionalNetworkKernel():
+            return ConvolutionalKernel(
+                spec.network == "ntk",
+                spec.image,
+                spec.operations,
+                spec.readout if isinstance(spec, specs.ConvolutionalKernel) else "average",
+                spec.taps if isinstance(spec, specs.ConvolutionalKernel) else 3,
+                spec.weight_variance,
+                spec.bias_variance,
             )
         case specs.ProductKernel():
             return ProductKernel(tuple(build_kernel(factor) for factor in spec.factors))

@@ -19,6 +19,12 @@ from torch import Tensor
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
 
+FALL = 1e-4
+"""Of the residual under float32 products, before it is formed anew in float64."""
+
+STALLED = 0.1
+"""A larger share of the residual that is left shows a condition that float32 cannot carry."""
+
 Product = Callable[[Tensor], Tensor]
 
 
@@ -82,17 +88,18 @@ def solve_by_conjugate_gradients(
     times: Product,
     right_hand_sides: Float[Tensor, "n t"],
     precondition: Product,
-    start: Float[Tensor, "n t"],
+    start: Float[Tensor, "n t"] | None,
     tolerance: float,
     most_steps: int,
 ) -> IterativeSolution:
     """Preconditioned conjugate gradients, every column with its own step sizes, until all residuals are small.
 
-    ``times`` and ``precondition`` are symmetric positive definite. The residual is that of the recurrence.
+    ``times`` and ``precondition`` are symmetric positive definite; without ``start`` it begins at zero, where no
+    product is needed. The residual is that of the recurrence.
     """
-    coefficients = start.clone()
-    scale = right_hand_sides.norm(dim=0).clamp_min(torch.finfo(start.dtype).tiny)
-    residuals = right_hand_sides - times(coefficients)
+    coefficients = torch.zeros_like(right_hand_sides) if start is None else start.clone()
+    scale = right_hand_sides.norm(dim=0).clamp_min(torch.finfo(right_hand_sides.dtype).tiny)
+    residuals = right_hand_sides.clone() if start is None else right_hand_sides - times(coefficients)
     directions = torch.zeros_like(residuals)
     before = torch.ones_like(scale)
     steps = 0
@@ -109,3 +116,37 @@ def solve_by_conjugate_gradients(
         before = torch.where(now > 0, now, 1.0)
         steps += 1
     return IterativeSolution(coefficients, steps, float((residuals.norm(dim=0) / scale).max()))
+
+
+def solve_in_mixed_precision(
+    rounded: Product,
+    exact: Product,
+    right_hand_sides: Float[Tensor, "n t"],
+    precondition: Product,
+    tolerance: float,
+    most_steps: int,
+) -> IterativeSolution:
+    """The same with most products ``rounded`` to float32.
+
+    Each time the residual has fallen by ``FALL``, ``exact`` forms it anew in float64: the answer's is a true one. Where
+    the float32 products no longer lower it, conjugate gradients go on with ``exact`` alone.
+    """
+    scale = right_hand_sides.norm(dim=0).clamp_min(torch.finfo(right_hand_sides.dtype).tiny)
+    coefficients, residuals = torch.zeros_like(right_hand_sides), right_hand_sides
+    steps, left = 0, 1.0
+    while left > tolerance and steps < most_steps:
+        fall = max(FALL, 0.5 * tolerance / left)
+        most = min(most_steps - steps, most_steps // 4)
+        found = solve_by_conjugate_gradients(rounded, residuals, precondition, None, fall, most)
+        steps += found.steps
+        moved = coefficients + found.coefficients
+        residuals = right_hand_sides - exact(moved)
+        before, left = left, float((residuals.norm(dim=0) / scale).max())
+        if left < before:
+            coefficients = moved
+        if not left <= STALLED * before:
+            rest = solve_by_conjugate_gradients(
+                exact, right_hand_sides, precondition, coefficients, tolerance, most_steps - steps
+            )
+            return IterativeSolution(rest.coefficients, steps + rest.steps, rest.residual)
+    return IterativeSolution(coefficients, steps, left)

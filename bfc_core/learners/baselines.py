@@ -30,11 +30,11 @@ from bfc_core.targets.base import Target
 def fit_baseline(  # noqa: C901, PLR0911, PLR0912 - one case a kind
     learner: specs.AnyBaseline,
     x: Float[Tensor, "n d"],
-    y: Float[Tensor, " n"],
+    y: Float[Tensor, " n"] | Float[Tensor, "n c"],
     target: Target,
     context: FitContext,
 ) -> FittedFunction | FittedKernel:
-    """Fit on float64 samples. Only the oracle looks at ``target``.
+    """Fit on float64 samples; of images ``y`` has a column a class. Only the oracle looks at ``target``.
 
     Raises:
         KernelNotPositiveDefinite: no ridge of a grid can be solved for.

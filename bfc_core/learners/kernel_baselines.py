@@ -1,7 +1,7 @@
 """Baselines that are kernel ridge with a kernel of their own: finite networks, random features, level by level."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import torch
@@ -13,6 +13,7 @@ from bfc_core.kernels.build import WEIGHT_VARIANCE, candidate_kernels
 from bfc_core.kernels.empirical_ntk import EmpiricalNtkKernel
 from bfc_core.kernels.explicit import ExplicitKernel, fourier_features, relu_features
 from bfc_core.kernels.gram import gram_times
+from bfc_core.kernels.network import NetworkKernel
 from bfc_core.kernels.ridge import (
     CentredTargets,
     Eigendecomposition,
@@ -24,6 +25,11 @@ from bfc_core.learners.kernel_ridge import Candidate, FittedKernel, fit_candidat
 from bfc_core.learners.kernel_solvers import ExactOptions
 from bfc_core.learners.predictor import Selection
 from bfc_core.specs.baselines import EmpiricalNtk, Linear, RandomFeatures, SequentialKernel
+
+LIMIT_ROWS = 64
+"""Samples on which a finite network's tangent kernel is compared with its limit."""
+
+DISTANCE_TO_LIMIT = "distance_to_limit"
 
 Samples = Float[Tensor, "n d"]
 
@@ -42,9 +48,24 @@ def fit_empirical_ntk(
         context.initial(),
     )
     name = f"{learner.canonical_json()} of seed {context.seed}"
-    return fit_candidates(
+    fitted = fit_candidates(
         [Candidate(kernel, name)], ExactOptions(learner.ridges), x, y, context.progress, context.shared
     )
+    limit = NetworkKernel(
+        tangent=True,
+        depth=learner.depth,
+        activation=learner.activation,
+        weight_variance=kernel.weight_variance,
+        bias_variance=kernel.bias_variance,
+    )
+    distance = distance_to_limit(kernel, limit, x[:LIMIT_ROWS])
+    return replace(fitted, selection=fitted.selection | {DISTANCE_TO_LIMIT: distance})
+
+
+def distance_to_limit(kernel: Kernel, limit: Kernel, x: Float[Tensor, "n d"]) -> float:
+    """‖K − K_∞‖ / ‖K_∞‖ in Frobenius norm, on some samples; at random initialisation it falls like width^−½."""
+    infinite = limit.gram(x)
+    return float((kernel.gram(x) - infinite).norm() / infinite.norm())
 
 
 def fit_random_features(

@@ -15,6 +15,7 @@ from bfc_core.kernel_cost import shared_memory_bytes
 from bfc_core.kernels.shared import EigendecompositionFolder, SharedGrams
 from bfc_core.learners.baseline import FitContext, FittedFunction
 from bfc_core.learners.baselines import fit_baseline
+from bfc_core.learners.kernel_baselines import DISTANCE_TO_LIMIT
 from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
 from bfc_core.learners.predictor import Fitted
 from bfc_core.learners.recursive_feature_machine import FittedFeatureMachine, fit_recursive_feature_machine
@@ -35,7 +36,7 @@ class KernelPredictor:
 
     fitted: FittedKernel | FittedFeatureMachine | FittedFunction
 
-    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
+    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"] | Float[Tensor, "n c"]:
         """f̂(x)."""
         return self.fitted(x)
 
@@ -118,7 +119,13 @@ class KernelPack:
         report = report_of(fitted, problem, seconds=0.0)
         report = report.model_copy(update={"seconds": time.monotonic() - started})
         if report.metrics is not None and report.metrics.nmse is not None:
-            self.observer.measured(run, [Measurement(name="nmse", step=0, value=report.metrics.nmse)])
+            numbers = {"nmse": report.metrics.nmse}
+            distance = report.selection.get(DISTANCE_TO_LIMIT)
+            if isinstance(distance, float):
+                numbers[DISTANCE_TO_LIMIT] = distance
+            self.observer.measured(
+                run, [Measurement(name=name, step=0, value=value) for name, value in numbers.items()]
+            )
         return report
 
     def _fit(self, run: int, problem: Problem) -> Fitted:

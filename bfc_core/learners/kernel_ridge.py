@@ -14,7 +14,7 @@ from bfc_core.kernels.build import build_kernel
 from bfc_core.kernels.feature_map import FeatureMap, mapped
 from bfc_core.kernels.gram import gram_times
 from bfc_core.kernels.refits import subsample_rows
-from bfc_core.kernels.ridge import absolute_ridges, solve_by_eigendecomposition
+from bfc_core.kernels.ridge import RidgeSolution, absolute_ridges, solve_by_eigendecomposition
 from bfc_core.kernels.shared import SharedGrams
 from bfc_core.learners.kernel_solvers import KernelSystem, SolverOptions
 from bfc_core.learners.predictor import Selection
@@ -34,7 +34,7 @@ TYPICAL_REFITS = 7
 
 @dataclass(frozen=True)
 class FittedKernel:
-    """The predictor b + Σ_i α_i k(x, x_i), or b + w·Φ(x) where the kernel has finite rank.
+    """The predictor b + Σ_i α_i k(x, x_i), or b + w·Φ(x) where the kernel has finite rank; a column a class.
 
     ``selection`` names what was chosen and how well it did; ``warnings`` are sentences for the report.
     """
@@ -42,35 +42,39 @@ class FittedKernel:
     kernel: Kernel
     feature_map: FeatureMap
     anchors: Float[Tensor, "n p"] | None
-    weights: Float[Tensor, "w 1"]
-    intercept: float
+    weights: Float[Tensor, "w c"]
+    intercept: Float[Tensor, " c"]
     selection: Selection
     warnings: tuple[str, ...] = field(default=())
 
-    def __call__(self, x: Float[Tensor, "t d"]) -> Float[Tensor, " t"]:
+    def __call__(self, x: Float[Tensor, "t d"]) -> Float[Tensor, " t"] | Float[Tensor, "t c"]:
         """Predictions in float64, block by block."""
-        inputs = mapped(x.double(), self.feature_map)
+        predictions = self._outputs(mapped(x.double(), self.feature_map)) + self.intercept
+        return predictions[:, 0] if predictions.shape[1] == 1 else predictions
+
+    def _outputs(self, inputs: Float[Tensor, "t p"]) -> Float[Tensor, "t c"]:
         if self.anchors is not None:
-            return gram_times(self.kernel.block, inputs, self.anchors, self.weights)[:, 0] + self.intercept
+            return gram_times(self.kernel.block, inputs, self.anchors, self.weights)
         assert isinstance(self.kernel, FiniteRankKernel)
         predictions = [
             self.kernel.features(inputs[start : start + BLOCK_ROWS]) @ self.weights
             for start in range(0, inputs.shape[0], BLOCK_ROWS)
         ]
-        return torch.cat(predictions)[:, 0] + self.intercept
+        return torch.cat(predictions)
 
 
 def fit_kernel_ridge(
     learner: KernelRidge,
     x: Float[Tensor, "n d"],
-    y: Float[Tensor, " n"],
+    y: Float[Tensor, " n"] | Float[Tensor, "n c"],
     progress: Progress,
     memory_limit_bytes: int | None,
     shared: SharedGrams | None = None,
 ) -> FittedKernel:
     """Fit in float64; nothing is drawn at random.
 
-    Targets are centred with their mean. A list of bandwidths is chosen from on at most 1000 evenly spaced
+    Targets are centred with their mean; of several columns each has its own ridge.
+    A list of bandwidths is chosen from on at most 1000 evenly spaced
     samples, each with its own best ridge by leave-one-out; the ridge is then chosen on all n samples: from
     one eigendecomposition up to n = 2000 and for a kernel of low rank, by exact refits above and for a few
     ridges. ``shared`` lends grams and eigendecompositions of other fits.
@@ -111,7 +115,7 @@ def fit_candidates(
     candidates: Sequence[Candidate],
     options: SolverOptions,
     inputs: Float[Tensor, "n p"],
-    y: Float[Tensor, " n"],
+    y: Float[Tensor, " n"] | Float[Tensor, "n c"],
     progress: Progress,
     shared: SharedGrams,
 ) -> FittedKernel:
@@ -120,7 +124,7 @@ def fit_candidates(
     Raises:
         KernelNotPositiveDefinite: no ridge of the grid can be solved for.
     """
-    targets = y[:, None]
+    targets = y[:, None] if y.ndim == 1 else y
     steps = _Steps(
         progress, len(candidates) - 1 + (TYPICAL_REFITS if len(inputs) > EIGENDECOMPOSITION_LIMIT else 1)
     )
@@ -138,19 +142,17 @@ def fit_candidates(
     ).solved()
     steps.finish()
     solution = solved.solution
-    chosen = solution.chosen[0]
-    ridge = float(solution.ridges[chosen])
+    edges = [column for column in range(targets.shape[1]) if solution.at_edge(column)]
+    selection |= _chosen_ridges(solution, solved.scale)
     selection |= {
-        "ridge": ridge,
-        "relative_ridge": ridge / solved.scale,
-        "loo_mse": float(solution.loo_mse[chosen, 0]),
-        "gcv": float(solution.gcv[chosen, 0]),
-        "at_edge": solution.at_edge(0),
+        "at_edge": bool(edges),
         "candidates_tried": len(candidates) * len(solution.ridges),
         **solved.selection,
     }
     warnings.extend(solved.warnings)
-    if solution.at_edge(0):
+    if edges:
+        chosen = solution.chosen[edges[0]]
+        ridge = float(solution.ridges[chosen])
         end = "smallest" if chosen == 0 else "largest"
         warnings.append(
             f"the {CRITERIA[options.criterion]} optimum is the {end} ridge of the grid "
@@ -161,10 +163,25 @@ def fit_candidates(
         "identity",
         solved.anchors,
         solved.weights,
-        float(solution.intercept[0]),
+        solution.intercept,
         selection,
         tuple(warnings),
     )
+
+
+def _chosen_ridges(solution: RidgeSolution, scale: float) -> Selection:
+    """The ridge and its errors; of several classes the least and the largest ridge, and the mean errors."""
+    chosen = torch.tensor(solution.chosen)
+    columns = torch.arange(len(chosen))
+    ridges = solution.ridges.cpu()[chosen]
+    errors: Selection = {
+        "loo_mse": float(solution.loo_mse.cpu()[chosen, columns].mean()),
+        "gcv": float(solution.gcv.cpu()[chosen, columns].mean()),
+    }
+    if len(chosen) == 1:
+        return {"ridge": float(ridges[0]), "relative_ridge": float(ridges[0]) / scale, **errors}
+    least, largest = float(ridges.min()) / scale, float(ridges.max()) / scale
+    return {"least_relative_ridge": least, "largest_relative_ridge": largest, **errors}
 
 
 class _Steps:
@@ -191,7 +208,7 @@ class _Steps:
 def _screened(
     candidates: Sequence[Kernel],
     x: Float[Tensor, "n p"],
-    y: Float[Tensor, "n 1"],
+    y: Float[Tensor, "n c"],
     learner: SolverOptions,
     steps: _Steps,
 ) -> list[float]:
@@ -203,7 +220,8 @@ def _screened(
         ridges = absolute_ridges(learner.ridges, float(gram.diagonal().mean()), gram)
         solution = solve_by_eigendecomposition(gram, y[rows], ridges, learner.criterion)
         path = solution.loo_mse if learner.criterion == "leave_one_out" else solution.gcv
-        errors.append(float(path[solution.chosen[0], 0]))
+        chosen = torch.tensor(solution.chosen, device=path.device)
+        errors.append(float(path[chosen, torch.arange(len(chosen), device=path.device)].mean()))
         steps.advance()
     return errors
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from bfc_core.kernels.base import FiniteRankKernel, Kernel
 from bfc_core.kernels.iterative import (
     NystromPreconditioner,
     solve_by_conjugate_gradients,
+    solve_in_mixed_precision,
     symmetric_gram_times,
 )
 from bfc_core.kernels.nystrom import NystromFeatures
@@ -40,6 +42,9 @@ RESIDUAL = 1e-8
 """Relative residual at which conjugate gradients stop: far below what the targets are known to."""
 
 MOST_STEPS = 200
+
+WORTH_ROUNDING = 10_000
+"""Samples from which conjugate gradients form most of their products in float32."""
 
 
 class SolverOptions(Protocol):
@@ -204,12 +209,12 @@ class KernelSystem:
             preconditioner = NystromPreconditioner.of(features.matrix(self.x, self.alive), ridge)
             right = (self.y[:, target] - centred.mean[target])[:, None]
 
-            def times(vectors: Tensor, ridge: float = ridge) -> Tensor:
-                return symmetric_gram_times(self.kernel, self.x, vectors, self.alive) + ridge * vectors
-
-            found = solve_by_conjugate_gradients(
-                times, right, preconditioner, torch.zeros_like(right), RESIDUAL, MOST_STEPS
-            )
+            times = partial(self._times, self.x, ridge)
+            if len(self.x) < WORTH_ROUNDING:
+                found = solve_by_conjugate_gradients(times, right, preconditioner, None, RESIDUAL, MOST_STEPS)
+            else:
+                rounded = partial(self._times, self.x.float(), ridge)
+                found = solve_in_mixed_precision(rounded, times, right, preconditioner, RESIDUAL, MOST_STEPS)
             weights[:, target] = found.coefficients[:, 0]
             steps, residual = max(steps, found.steps), max(residual, found.residual)
             self.advanced()
@@ -222,6 +227,13 @@ class KernelSystem:
             )
         selection: Selection = {"centres": len(features.centres), "iterations": steps, "residual": residual}
         return _with(answer, selection, tuple(warnings))
+
+    def _times(
+        self, x: Float[Tensor, "n p"], ridge: float, vectors: Float[Tensor, "n t"]
+    ) -> Float[Tensor, "n t"]:
+        """(K + λI) v with K in the precision of ``x``."""
+        product = symmetric_gram_times(self.kernel, x, vectors.to(x.dtype), self.alive)
+        return product.to(vectors.dtype) + ridge * vectors
 
     def _nystrom_features(self) -> NystromFeatures:
         rows = subsample_rows(len(self.x), min(len(self.x), self.learner.centres)).to(self.x.device)

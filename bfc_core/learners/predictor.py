@@ -15,8 +15,8 @@ Selection = dict[str, float | int | str | bool]
 class Predictor(Protocol):
     """A fitted function."""
 
-    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
-        """f̂(x)."""
+    def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"] | Float[Tensor, "n c"]:
+        """f̂(x); a column for every class where the samples have classes."""
         ...
 
     def features(self, x: Float[Tensor, "n dim"]) -> dict[int, Float[Tensor, "n k"]]:

@@ -96,8 +96,8 @@ def fit_recursive_feature_machine(
 
     Every pair of bandwidth and ridge runs all rounds on at most 1500 samples; where there are more, the best two
     pairs run again on all samples but the held-out part. The nMSE of the held-out part chooses pair and round.
-    The metric of that round is kept and its kernel solved once more on all samples. Targets are centred with
-    their mean. ``progress(solved, systems)`` is called after every solved system and may raise.
+    So many rounds are then run on all samples, and the last kernel is solved. Targets are centred with their mean.
+    ``progress(solved, systems)`` is called after every solved system and may raise.
 
     Raises:
         ResourceLimitExceeded: the gram does not fit ``memory_limit_bytes``; nothing was allocated.
@@ -114,16 +114,17 @@ def fit_recursive_feature_machine(
     ]
     is_subsampled = n > FEATURE_MACHINE_SUBSAMPLE
     finalists = min(FINALISTS, len(candidates)) if is_subsampled else 0
-    steps = _Steps(progress, (learner.rounds + 1) * (len(candidates) + finalists) + 1)
+    steps = _Steps(progress, (learner.rounds + 1) * (len(candidates) + finalists + 1))
     fraction = learner.validation_fraction
     split = _Split.of(inputs, targets, order[:FEATURE_MACHINE_SUBSAMPLE], fraction)
     screened = ranked = _ranked(candidates, split, learner, steps)
     if is_subsampled:
         ranked = _ranked(screened[:finalists], _Split.of(inputs, targets, order, fraction), learner, steps)
     best = ranked[0]
-    kernel = LaplaceKernel(best.bandwidth, best.metric)
+    metric, kept = _metric_of_all(best, inputs, targets, learner, steps)
+    kernel = LaplaceKernel(best.bandwidth, metric)
     weights, intercept = _solve(kernel, inputs, targets, best.ridge)
-    steps.advance()
+    steps.advance(1 + learner.rounds - best.rounds)
     warnings = tuple(_edge_warnings(best, screened))
     selection: Selection = {
         "bandwidth": best.bandwidth,
@@ -132,6 +133,7 @@ def fit_recursive_feature_machine(
         "held_out_nmse": best.held_out_nmse,
         "at_edge": bool(warnings),
     }
+    warnings += kept
     return FittedFeatureMachine(kernel, learner.feature_map, inputs, weights, intercept, selection, warnings)
 
 
@@ -159,6 +161,26 @@ class _Steps:
     def advance(self, systems: int = 1) -> None:
         self._done += systems
         self._progress(self._done, self._systems)
+
+
+def _metric_of_all(
+    best: _Candidate,
+    x: Float[Tensor, "n p"],
+    y: Float[Tensor, " n"],
+    learner: RecursiveFeatureMachine,
+    steps: _Steps,
+) -> tuple[Float[Tensor, "p p"] | None, tuple[str, ...]]:
+    """The metric after the best number of rounds on all samples; that of the split, and why, where a system fails."""
+    metric = None
+    for _ in range(best.rounds):
+        kernel = LaplaceKernel(best.bandwidth, metric)
+        try:
+            weights, _mean = _solve(kernel, x, y, best.ridge)
+        except KernelNotPositiveDefinite as reason:
+            return best.metric, (f"the metric is that of the samples that were not held out: {reason}",)
+        metric = average_gradient_outer_product(kernel.gradients(x, x, weights), learner.metric_scale)
+        steps.advance()
+    return metric, ()
 
 
 def _ranked(

@@ -8,10 +8,12 @@ VANISHING = 1e-9
 """A degree whose part is below this share of the target's norm is rounding."""
 
 
-def normalised_mse(predicted: Float[Tensor, " n"], true: Float[Tensor, " n"]) -> float:
-    """E(f̂ − f)² / Var f. Never clipped: values above 1 are legal."""
+def normalised_mse(
+    predicted: Float[Tensor, " n"] | Float[Tensor, "n c"], true: Float[Tensor, " n"] | Float[Tensor, "n c"]
+) -> float:
+    """E‖f̂ − f‖² / E‖f − E f‖². Never clipped: values above 1 are legal."""
     predicted, true = predicted.double(), true.double()
-    return float((predicted - true).square().mean() / true.var(unbiased=False))
+    return float((predicted - true).square().mean() / true.var(0, unbiased=False).mean())
 
 
 def level_coefficients(

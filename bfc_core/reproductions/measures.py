@@ -1,8 +1,8 @@
 """Numbers of the evidence that expectations speak of. Pure; None where the runs do not have the number."""
 
 import math
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from statistics import linear_regression, median
 
 from bfc_core.reproductions.preset import Evidence, Measure, Trained
 from bfc_core.specs import Metrics, label_of
@@ -38,6 +38,16 @@ def median_of(role: str, learner: str, number: Number, alphas: Sequence[float] |
 
     def measure(evidence: Evidence) -> float | None:
         return _median(_by_seed(evidence, role, learner, number, alphas))
+
+    return measure
+
+
+def least_seed_of(role: str, learner: str, number: Number) -> Measure:
+    """The smallest number of any seed; None where no run has it."""
+
+    def measure(evidence: Evidence) -> float | None:
+        least = min(_by_seed(evidence, role, learner, number, None).values(), default=math.inf)
+        return least if math.isfinite(least) else None
 
     return measure
 
@@ -139,6 +149,32 @@ def improvement(
         pairs = [(before(trained), after(trained)) for trained in runs]
         ratios = [early / late for early, late in pairs if early is not None and late]
         return median(ratios) if ratios and len(ratios) == len(runs) else None
+
+    return measure
+
+
+def median_measured(role: str, learner: str, name: str) -> Measure:
+    """Median over seeds of a measurement's last value; None where a run lacks it."""
+
+    def measure(evidence: Evidence) -> float | None:
+        values = [
+            [one.value for one in trained.measurements if one.name == name and one.value is not None]
+            for trained in _runs(evidence, role, learner)
+        ]
+        return median(found[-1] for found in values) if values and all(values) else None
+
+    return measure
+
+
+def slope_of(points: Mapping[float, Measure]) -> Measure:
+    """Least-squares slope of log(measure) against log(key)."""
+
+    def measure(evidence: Evidence) -> float | None:
+        found = {x: one(evidence) for x, one in points.items()}
+        if any(value is None or value <= 0 for value in found.values()):
+            return None
+        logs = [(math.log(x), math.log(value)) for x, value in found.items() if value is not None]
+        return linear_regression([x for x, _ in logs], [y for _, y in logs]).slope
 
     return measure
 

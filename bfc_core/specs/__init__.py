@@ -5,20 +5,25 @@ from bfc_core.specs.budget import Budget
 from bfc_core.specs.complexity import ComplexitySpec
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.faults import Fault, faults_from, faults_of
+from bfc_core.specs.images import Images
 from bfc_core.specs.inputs import (
     AnyInputs,
     CorrelatedGaussianInputs,
     CubeInputs,
+    DataSetInputs,
     GaussianInputs,
     GaussianMixtureInputs,
+    InputLaw,
     InputSpec,
     least_dim_of_inputs,
 )
 from bfc_core.specs.kernels import (
     AnyKernel,
     ArcCosineKernel,
+    ConvolutionalKernel,
     KernelSpec,
     LaplaceKernel,
+    MyrtleKernel,
     NngpKernel,
     NtkKernel,
     PolynomialKernel,
@@ -80,9 +85,11 @@ __all__ = [
     "ArcCosineKernel",
     "Budget",
     "ComplexitySpec",
+    "ConvolutionalKernel",
     "CorrectionWindow",
     "CorrelatedGaussianInputs",
     "CubeInputs",
+    "DataSetInputs",
     "ExactMode",
     "ExperimentSpec",
     "Fault",
@@ -94,6 +101,8 @@ __all__ = [
     "HierarchicalQuadratic",
     "Hierarchy",
     "HierarchySearch",
+    "Images",
+    "InputLaw",
     "InputSpec",
     "Joint",
     "KernelHardInstance",
@@ -107,6 +116,7 @@ __all__ = [
     "Measurement",
     "Metrics",
     "MultiIndex",
+    "MyrtleKernel",
     "NngpKernel",
     "NtkKernel",
     "Outcome",

@@ -5,9 +5,9 @@ tuning tried is in the report (``candidates_tried``), and its time is in the run
 """
 
 from math import comb
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bfc_core.specs.base import PositiveFloat, Spec
 from bfc_core.specs.kernels import (
@@ -15,6 +15,7 @@ from bfc_core.specs.kernels import (
     KernelSpec,
     NetworkActivation,
     WeightVariance,
+    image_kernels,
     label_of_kernel,
 )
 
@@ -91,6 +92,12 @@ class SequentialKernel(Baseline):
     kernel: KernelSpec
     stages: Annotated[int, Field(ge=1, le=8)] = 3
     ridges: Ridges = None
+
+    @model_validator(mode="after")
+    def _reads_more_than_images(self) -> Self:
+        if any(True for _ in image_kernels(self.kernel)):
+            raise ValueError("a stage reads predictions beside x: a kernel on images cannot")
+        return self
 
 
 class Linear(Baseline):

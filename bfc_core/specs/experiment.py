@@ -2,8 +2,17 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from bfc_core.specs.agreement import check_agreement, check_dim, check_samples
 from bfc_core.specs.base import SPEC_VERSION, Dim, Samples, Seed, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.inputs import GaussianInputs, InputSpec, least_dim_of_inputs
@@ -17,7 +26,7 @@ from bfc_core.specs.learners import (
     Recipe,
     check_search,
 )
-from bfc_core.specs.run import RunSpec, check_agreement
+from bfc_core.specs.run import RunSpec
 from bfc_core.specs.targets import (
     Alphas,
     HierarchicalQuadratic,
@@ -88,6 +97,21 @@ class ExperimentSpec(Spec):
         AfterValidator(lambda v: v and all_different(v)),
     ] = None
     budget: Budget = Budget()
+
+    @field_validator("n")
+    @classmethod
+    def _there_are_so_many(cls, sizes: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if "target" in info.data:
+            check_samples(max(sizes), info.data["target"])
+        return sizes
+
+    @field_validator("dim")
+    @classmethod
+    def _images_have_this_dim(cls, dims: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if {"target", "learners"} <= info.data.keys():
+            for dim in dims:
+                check_dim(dim, info.data["target"], info.data["learners"])
+        return dims
 
     @model_validator(mode="after")
     def _axes_fit_the_target(self) -> Self:

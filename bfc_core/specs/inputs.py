@@ -53,12 +53,21 @@ class CubeInputs(Spec):
     kind: Literal["cube"]
 
 
-AnyInputs = GaussianInputs | CorrelatedGaussianInputs | GaussianMixtureInputs | CubeInputs
+class DataSetInputs(Spec):
+    """Rows of a finite data set, which the target brings: its training rows in an order drawn from the seed."""
+
+    kind: Literal["data_set"]
+
+
+InputLaw = GaussianInputs | CorrelatedGaussianInputs | GaussianMixtureInputs | CubeInputs
+"""Laws from which any number of rows can be drawn."""
+
+AnyInputs = InputLaw | DataSetInputs
 InputSpec = Annotated[AnyInputs, Field(discriminator="kind", title="InputSpec")]
 
 
 def least_dim_of_inputs(inputs: AnyInputs) -> int:
     """The smallest dimension on which the law exists: a correlation needs two coordinates."""
-    if isinstance(inputs, GaussianInputs | CubeInputs) or inputs.condition_number == 1:
+    if isinstance(inputs, GaussianInputs | CubeInputs | DataSetInputs) or inputs.condition_number == 1:
         return 1
     return 2

@@ -87,7 +87,95 @@ class NtkKernel(Spec):
     weight_variance: WeightVariance = None
 
 
-PlainKernel = PolynomialKernel | RbfKernel | LaplaceKernel | ArcCosineKernel | NngpKernel | NtkKernel
+ConvolutionalOperation = Literal["convolution", "pool"]
+"""A convolution with its ReLU, or a 2 × 2 mean of pixels."""
+
+ImageSide = Annotated[int, Field(ge=1, le=64)]
+
+
+def _convolutions(count: int) -> tuple[ConvolutionalOperation, ...]:
+    operation: ConvolutionalOperation = "convolution"
+    return (operation,) * count
+
+
+class ConvolutionalNetworkKernel(Spec):
+    """Base of the kernels on images: rows of x are images, the channels of a pixel side by side."""
+
+    network: Annotated[
+        Literal["ntk", "nngp"], Field(description="the tangent kernel, or the covariance at initialisation")
+    ] = "ntk"
+    image: Annotated[
+        tuple[ImageSide, ImageSide, Annotated[int, Field(ge=1, le=16)]],
+        Field(description="height, width, channels; their product is the inputs' dim"),
+    ]
+    weight_variance: Annotated[PositiveFloat, Field(le=100, description="s_w², the same in every layer")] = (
+        2.0
+    )
+    bias_variance: BiasVariance = 0.0
+
+    @property
+    def image_dim(self) -> int:
+        """Length of a row."""
+        return prod(self.image)
+
+    @property
+    def operations(self) -> tuple[ConvolutionalOperation, ...]:
+        """The layers below the readout."""
+        raise NotImplementedError
+
+
+class ConvolutionalKernel(ConvolutionalNetworkKernel):
+    """CNTK or CNN-GP of an infinitely wide ReLU network: convolutions ("same", zeros outside) and a dense readout.
+
+    Arora et al., arXiv:1904.11955; Novak et al., arXiv:1810.05148. The readout reads all pixels ("flatten") or
+    their mean ("average", global average pooling), which costs height × width times as much.
+    """
+
+    kind: Literal["convolutional"]
+    depth: Annotated[int, Field(ge=1, le=20, description="convolutions")] = 4
+    readout: Literal["flatten", "average"] = "average"
+    taps: Annotated[Literal[1, 3, 5], Field(description="side of the filters")] = 3
+
+    @property
+    def operations(self) -> tuple[ConvolutionalOperation, ...]:
+        """Convolutions only."""
+        return _convolutions(self.depth)
+
+
+class MyrtleKernel(ConvolutionalNetworkKernel):
+    """Kernel of a Myrtle network: 3 × 3 convolutions in three groups, mean pools between, the mean of all pixels.
+
+    Shankar et al., "Neural Kernels Without Tangents", arXiv:2003.02237. On 32 × 32 images their last pools take the
+    mean of all pixels; here that holds for every size. Height and width must be multiples of 4.
+    """
+
+    kind: Literal["myrtle"]
+    depth: Annotated[Literal[5, 7, 10], Field(description="layers with weights, the readout included")] = 5
+
+    @model_validator(mode="after")
+    def _can_be_halved_twice(self) -> Self:
+        if any(side % 4 for side in self.image[:2]):
+            raise ValueError(f"image is {self.image[0]} × {self.image[1]}: two pools need multiples of 4")
+        return self
+
+    @property
+    def operations(self) -> tuple[ConvolutionalOperation, ...]:
+        """Convolutions by group: 2, 1, 1 at depth 5; 2, 2, 2 at 7; 3, 3, 3 at 10."""
+        first, second, third = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}[self.depth]
+        last = _convolutions(third)
+        return (*_convolutions(first), "pool", *_convolutions(second), "pool", *last)
+
+
+PlainKernel = (
+    PolynomialKernel
+    | RbfKernel
+    | LaplaceKernel
+    | ArcCosineKernel
+    | NngpKernel
+    | NtkKernel
+    | ConvolutionalKernel
+    | MyrtleKernel
+)
 PlainKernelSpec = Annotated[PlainKernel, Field(discriminator="kind", title="PlainKernelSpec")]
 
 
@@ -138,7 +226,9 @@ def variants(kernel: AnyKernel) -> list[AnyKernel]:
         case SumKernel():
             choices = itertools.product(*map(variants, kernel.terms))
             return [kernel.model_copy(update={"terms": terms}) for terms in choices]
-        case PolynomialKernel() | ArcCosineKernel() | NngpKernel() | NtkKernel():
+        case (
+            PolynomialKernel() | ArcCosineKernel() | NngpKernel() | NtkKernel() | ConvolutionalNetworkKernel()
+        ):
             return [kernel]
         case _:
             assert_never(kernel)
@@ -174,7 +264,24 @@ def plain_kernels(kernel: AnyKernel) -> Iterator[PlainKernel]:
             yield kernel
 
 
-def label_of_kernel(kernel: AnyKernel) -> str:
+def image_kernels(kernel: AnyKernel) -> Iterator[tuple[str, ConvolutionalNetworkKernel]]:
+    """The kernels on images that a kernel is made of, each with its place in the kernel: "", or "terms.0."."""
+    parts: list[tuple[str, PlainKernel | ProductKernel]]
+    match kernel:
+        case ProductKernel():
+            parts = [(f"factors.{index}.", part) for index, part in enumerate(kernel.factors)]
+        case SumKernel():
+            parts = [(f"terms.{index}.", part) for index, part in enumerate(kernel.terms)]
+        case ConvolutionalNetworkKernel():
+            yield "", kernel
+            return
+        case _:
+            return
+    for place, part in parts:
+        yield from ((place + inner, found) for inner, found in image_kernels(part))
+
+
+def label_of_kernel(kernel: AnyKernel) -> str:  # noqa: PLR0911 - one a kind
     """A short readable name; what it leaves out is told apart where two learners would share a label."""
     match kernel:
         case PolynomialKernel():
@@ -185,6 +292,10 @@ def label_of_kernel(kernel: AnyKernel) -> str:
             return f"arc cosine {kernel.order}"
         case NngpKernel() | NtkKernel():
             return f"{kernel.kind} depth {kernel.depth} {kernel.activation.replace('_', ' ')}"
+        case ConvolutionalKernel():
+            return f"cnn {kernel.network} depth {kernel.depth} {kernel.readout}"
+        case MyrtleKernel():
+            return f"myrtle {kernel.depth} {kernel.network}"
         case ProductKernel():
             return "product of " + ", ".join(map(label_of_kernel, kernel.factors))
         case SumKernel():

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
 from bfc_core.specs.baselines import AnyBaseline, Baseline, label_of_baseline
-from bfc_core.specs.kernels import KernelSpec, label_of_kernel
+from bfc_core.specs.kernels import KernelSpec, image_kernels, label_of_kernel
 from bfc_core.specs.targets import LOWEST_LEVEL, Alphas, AnyTarget, check_connections, hierarchy_of
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -277,6 +277,12 @@ class KernelRidge(Spec):
             "where the condition allows; the report says whether it did"
         ),
     ] = "float64"
+
+    @model_validator(mode="after")
+    def _images_stay_images(self) -> Self:
+        if self.feature_map != "identity" and any(True for _ in image_kernels(self.kernel)):
+            raise ValueError("a kernel on images reads the pixels themselves: feature_map must be 'identity'")
+        return self
 
 
 class RecursiveFeatureMachine(Spec):

@@ -31,7 +31,7 @@ class Metrics(Spec):
 
     nmse: Number = Field(
         description="E(f̂ − f)² / Var f on fresh points; values above 1 are legal. In classification f is the "
-        "label ±1 and f̂ its prediction"
+        "label ±1 and f̂ its prediction, on images f is the one-hot vector of the class"
     )
     accuracy: Number = Field(default=None, description="share of fresh labels predicted; classification only")
     error: Number = Field(default=None, description="1 − accuracy")

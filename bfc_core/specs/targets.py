@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self, assert_never
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, Spec
+from bfc_core.specs.images import Images
 from bfc_core.specs.plain_targets import AnyPlainTarget, PlainTarget, least_dim_of_plain
 
 Width = Annotated[int, Field(ge=1, le=64)]
@@ -149,7 +150,9 @@ class KernelHardInstance(LabelledTarget):
         return int(2 ** len(self.alphas))
 
 
-AnyTarget = HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance | AnyPlainTarget
+AnyTarget = (
+    HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance | AnyPlainTarget | Images
+)
 TargetSpec = Annotated[AnyTarget, Field(discriminator="kind", title="TargetSpec")]
 
 
@@ -188,7 +191,7 @@ def hierarchy_of(target: AnyTarget) -> Hierarchy:
                 connections=default_connections(len(target.alphas)),
                 level_one_mean=1.0,
             )
-        case PlainTarget():
+        case PlainTarget() | Images():
             raise ValueError(f"the target {target.kind} is no hierarchy of quadratic levels")
         case _:
             assert_never(target)
@@ -224,6 +227,8 @@ def least_dim(target: AnyTarget) -> int:
             return target.sparsity
         case PlainTarget():
             return least_dim_of_plain(target)
+        case Images():
+            return target.images.dim
 
 
 def check_connections(connections: dict[int, tuple[int, ...]], levels: int) -> None:

@@ -7,16 +7,20 @@ from bfc_core.specs import (
     AnyInputs,
     AnyTarget,
     HierarchicalQuadratic,
+    InputLaw,
     KernelHardInstance,
     LabelledTarget,
     WorkedExample1,
     WorkedExample2,
 )
+from bfc_core.specs.images import Images
+from bfc_core.specs.inputs import DataSetInputs
 from bfc_core.specs.plain_targets import PlainTarget
 from bfc_core.targets.base import Target
 from bfc_core.targets.classification import classification_of
 from bfc_core.targets.hierarchical_quadratic import NORMALISATION_SAMPLES, build_hierarchical_quadratic
 from bfc_core.targets.hierarchy import HierarchyTarget
+from bfc_core.targets.images import UnknownFunction
 from bfc_core.targets.kernel_hard_instance import build_kernel_hard_instance
 from bfc_core.targets.misspecification import misspecified
 from bfc_core.targets.null_twins import null_twin_of
@@ -26,6 +30,10 @@ from bfc_core.targets.worked_examples import build_worked_example_1, build_worke
 
 def build_target(spec: AnyTarget, inputs: AnyInputs, dim: int, seed: int) -> Target:
     """The target that a spec, an input law, a dimension and a seed name."""
+    if isinstance(spec, Images):
+        return UnknownFunction(dim)
+    if isinstance(inputs, DataSetInputs):
+        raise TypeError(f"{spec.kind} has no rows of its own")
     match spec:
         case HierarchicalQuadratic():
             return _labelled(spec, build_hierarchical_quadratic(spec, inputs, dim, seed), inputs, seed)
@@ -41,7 +49,7 @@ def build_target(spec: AnyTarget, inputs: AnyInputs, dim: int, seed: int) -> Tar
             assert_never(spec)
 
 
-def _labelled(spec: LabelledTarget, hierarchy: HierarchyTarget, inputs: AnyInputs, seed: int) -> Target:
+def _labelled(spec: LabelledTarget, hierarchy: HierarchyTarget, inputs: InputLaw, seed: int) -> Target:
     """The hierarchy with what its spec asks for besides: task, twin, and a component outside the class.
 
     Everything is normalised on the same rows, which no learner sees.

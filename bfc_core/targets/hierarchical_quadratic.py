@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bfc_core.inputs import draw_inputs
 from bfc_core.seeding import generator_for
-from bfc_core.specs import AnyInputs, HierarchicalQuadratic, Hierarchy, hierarchy_of
+from bfc_core.specs import HierarchicalQuadratic, Hierarchy, InputLaw, hierarchy_of
 from bfc_core.targets.hierarchy import HierarchyTarget
 
 NORMALISATION_SAMPLES = 16_384
@@ -25,7 +25,7 @@ Block = Callable[[int, int, int], Float[Tensor, "k j"]]
 
 
 def build_hierarchical_quadratic(
-    spec: HierarchicalQuadratic, inputs: AnyInputs, dim: int, seed: int
+    spec: HierarchicalQuadratic, inputs: InputLaw, dim: int, seed: int
 ) -> HierarchyTarget:
     """Draw the weights from the seed's ``target`` stream; α does not enter the draw.
 
@@ -41,7 +41,7 @@ def build_hierarchical_quadratic(
 
 
 def normalised_hierarchy(
-    hierarchy: Hierarchy, inputs: AnyInputs, dim: int, seed: int, draw_block: Block
+    hierarchy: Hierarchy, inputs: InputLaw, dim: int, seed: int, draw_block: Block
 ) -> HierarchyTarget:
     """Blocks as drawn, each times one scalar: equal variance within a level, mean square 1 of S*_ℓ."""
     # The normalisation has rows of its own: they must not depend on n, and no learner may see them.

@@ -5,13 +5,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.seeding import generator_for
-from bfc_core.specs import LOWEST_LEVEL, AnyInputs, KernelHardInstance, hierarchy_of
+from bfc_core.specs import LOWEST_LEVEL, InputLaw, KernelHardInstance, hierarchy_of
 from bfc_core.targets.hierarchical_quadratic import normalised_hierarchy
 from bfc_core.targets.hierarchy import HierarchyTarget
 
 
 def build_kernel_hard_instance(
-    spec: KernelHardInstance, inputs: AnyInputs, dim: int, seed: int
+    spec: KernelHardInstance, inputs: InputLaw, dim: int, seed: int
 ) -> HierarchyTarget:
     """Draw the supports from the seed's ``target`` stream; α does not enter the draw."""
     generator = generator_for(seed, "target")

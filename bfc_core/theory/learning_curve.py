@@ -33,10 +33,18 @@ def exponential_kernel_on_the_cube(dim: int) -> list[Eigenspace]:
     ]
 
 
+def rbf_on_the_cube(dim: int, bandwidth: float) -> list[Eigenspace]:
+    """exp(−‖x − z‖²/(2 b² d)) = e^(−1/b²) exp(x·z/(b² d)) there: the same with 1/(b² d) for 1/d, times e^(−1/b²)."""
+    rate, scale = 1 / (bandwidth**2 * dim), exp(-1 / bandwidth**2)
+    return [
+        Eigenspace(k, scale * sinh(rate) ** k * cosh(rate) ** (dim - k), comb(dim, k)) for k in range(dim + 1)
+    ]
+
+
 def expected_mse(
     spectrum: Sequence[Eigenspace],
     power: Mapping[int, float],
-    n: int,
+    n: float,
     ridge: float,
     noise_variance: float = 0.0,
 ) -> float:
@@ -57,7 +65,7 @@ def expected_mse(
     return n / (n - overfitted) * (left + noise_variance)
 
 
-def effective_ridge(spectrum: Sequence[Eigenspace], n: int, ridge: float) -> float:
+def effective_ridge(spectrum: Sequence[Eigenspace], n: float, ridge: float) -> float:
     """κ of the learning curve."""
 
     def excess(log_kappa: float) -> float:

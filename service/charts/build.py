@@ -6,6 +6,7 @@ from typing import Any
 
 import vl_convert
 
+from bfc_core.specs import ExperimentSpec
 from service.charts.comparison import comparison_chart
 from service.charts.feature_error import feature_error_chart
 
@@ -15,12 +16,16 @@ CHARTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-def build_chart(name: str, comparison: dict[str, Any]) -> dict[str, Any]:
-    """Build the named chart from the JSON of a comparison.
+def build_chart(
+    name: str, comparison: dict[str, Any], theory: ExperimentSpec | None = None
+) -> dict[str, Any]:
+    """Build the named chart from the JSON of a comparison; ``theory`` is drawn over its learning curves.
 
     Raises:
         KeyError: there is no such chart.
     """
+    if name == "comparison":
+        return comparison_chart(comparison, theory)
     return CHARTS[name](comparison)
 
 

@@ -1,7 +1,9 @@
 """nMSE of every learner: over n where the grid has several, otherwise one row a learner. Log axes."""
 
+from collections.abc import Callable
 from typing import Any
 
+from bfc_core.specs import ExperimentSpec
 from service.charts.layout import (
     DECADES,
     HIERARCHICAL,
@@ -17,12 +19,16 @@ from service.charts.layout import (
     paneled,
     seeds_note,
 )
+from service.charts.theory import theory_layers, theory_note, theory_rows
 
 NMSE_AXIS = DECADES | {"title": "nMSE on fresh samples (log)"}
 
 
-def comparison_chart(comparison: dict[str, Any]) -> dict[str, Any]:
-    """Build the chart; what has no finished run is left out and counted in the subtitle."""
+def comparison_chart(comparison: dict[str, Any], theory: ExperimentSpec | None = None) -> dict[str, Any]:
+    """Build the chart; what has no finished run is left out and counted in the subtitle.
+
+    ``theory`` is the experiment whose theory is drawn over learning curves; one row a learner has no place for it.
+    """
     cells = comparison["cells"]
     over_n = len({cell["n"] for cell in cells}) > 1
     rows = [
@@ -41,7 +47,25 @@ def comparison_chart(comparison: dict[str, Any]) -> dict[str, Any]:
     note = seeds_note([cell["nmse"] for cell in cells if is_drawable(cell["nmse"])]) + missing_note(cells)
     learners = list(dict.fromkeys(row["learner"] for row in rows))
     chart = _over_n(learners) if over_n else _by_learner(learners)
-    return paneled(chart, panels, rows, ["Error by learner", *panels[: len(panels) == 1], note])
+    title = ["Error by learner", *panels[: len(panels) == 1], note]
+    if theory is not None and over_n:
+        dims = {grid_point_label(cell, with_n=False): cell["dim"] for cell in cells}
+        overlay = theory_rows(theory, {panel: dims[panel] for panel in panels})
+        _lay_under(chart, theory_layers)
+        return paneled(chart, panels, [*rows, *overlay], [*title, theory_note(overlay)])
+    return paneled(chart, panels, rows, title)
+
+
+def _lay_under(
+    chart: dict[str, Any], layers: Callable[[dict[str, Any], dict[str, Any]], list[dict[str, Any]]]
+) -> None:
+    """Put layers under those of a chart, which from then on draw measured rows only."""
+    measured = chart["layer"]
+    x = measured[0]["encoding"]["x"]
+    y = {name: value for name, value in measured[0]["encoding"]["y"].items() if name != "field"}
+    for layer in measured:
+        layer["transform"] = [{"filter": "isValid(datum.learner)"}]
+    chart["layer"] = [*layers(x, y), *measured]
 
 
 def _by_learner(learners: list[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic.json_schema import SkipJsonSchema
+from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -65,6 +66,13 @@ router = APIRouter(
 Body = Annotated[ExperimentSpec, EXPERIMENT_EXAMPLES]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
+TheoryQuery = Annotated[
+    bool,
+    Query(
+        description="draw what theory says over the learning curves of the chart 'comparison': where kernels begin to "
+        "learn a degree, where they peak, lower bounds, expected curves; without effect on other charts"
+    ),
+]
 
 ResultFormat = Literal["csv", "parquet", "ndjson"]
 
@@ -245,9 +253,14 @@ def get_results(experiment_id: UUID, suffix: ResultFormat, session: ReadingDep) 
     operation_id="experiments_chart",
     summary="A chart as a Vega-Lite spec",
 )
-def get_chart(experiment_id: UUID, name: str, session: ReadingDep) -> dict[str, Any]:
+def get_chart(
+    experiment_id: UUID,
+    name: str,
+    session: ReadingDep,
+    theory: TheoryQuery = False,  # noqa: FBT002
+) -> dict[str, Any]:
     """Build a chart from the comparison."""
-    return _chart(name, read_comparison(session, experiment_id))
+    return _chart(name, session, experiment_id, theory=theory)
 
 
 @router.get(
@@ -256,9 +269,14 @@ def get_chart(experiment_id: UUID, name: str, session: ReadingDep) -> dict[str, 
     summary="A chart as SVG",
     response_class=Response,
 )
-def get_chart_svg(experiment_id: UUID, name: str, session: ReadingDep) -> Response:
+def get_chart_svg(
+    experiment_id: UUID,
+    name: str,
+    session: ReadingDep,
+    theory: TheoryQuery = False,  # noqa: FBT002
+) -> Response:
     """Draw a chart on the server."""
-    svg = chart_svg(_chart(name, read_comparison(session, experiment_id)))
+    svg = chart_svg(_chart(name, session, experiment_id, theory=theory))
     return Response(svg, media_type="image/svg+xml")
 
 
@@ -309,10 +327,12 @@ def _read(database: DatabaseDep, experiment_id: UUID) -> ExperimentRead:
         return read_experiment(session, experiment_id)
 
 
-def _chart(name: str, comparison: ComparisonRead) -> dict[str, Any]:
+def _chart(name: str, session: Session, experiment_id: UUID, *, theory: bool) -> dict[str, Any]:
+    comparison = read_comparison(session, experiment_id)
     if name not in CHARTS:
         raise ChartNotFoundError(name, sorted(CHARTS))
-    return build_chart(name, comparison.model_dump(mode="json"))
+    spec = ExperimentSpec.model_validate(get_experiment(session, experiment_id).spec) if theory else None
+    return build_chart(name, comparison.model_dump(mode="json"), spec)
 
 
 def _events_page(database: DatabaseDep, experiment_id: UUID, after: int, limit: int) -> Page[EventRead]:

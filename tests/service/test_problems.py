@@ -24,6 +24,15 @@ def is_problem(answer: httpx.Response, status: int) -> dict:
     return problem
 
 
+IMAGES = {
+    "target": {"kind": "images"},
+    "inputs": {"kind": "data_set"},
+    "learners": [{"kind": "linear"}],
+    "n": 50,
+    "dim": 64,
+}
+
+
 def pointers(answer: httpx.Response) -> list[str]:
     return [error["pointer"] for error in is_problem(answer, 422)["errors"]]
 
@@ -63,6 +72,14 @@ def pointers(answer: httpx.Response) -> list[str]:
         ({"budget": {"seconds": -1}}, "#/budget/seconds"),
         ({"target": SMALL["target"] | {"connections": {"2": [1], "3": [7]}}}, "#/target"),
         ({"target": SMALL["target"] | {"connections": {"2": ["x"]}}}, "#/target/connections/2/0"),
+        ({"learners": [{"kind": "kernel_ridge", "kernel": {"kind": "myrtle", "image": [4, 4, 1]}}]}, "#/dim"),
+        (
+            {"learners": [{"kind": "kernel_ridge", "kernel": {"kind": "myrtle", "image": [4, 6, 1]}}]},
+            "#/learners/0/kernel",
+        ),
+        (IMAGES | {"dim": 63}, "#/dim"),
+        (IMAGES | {"n": [100, 2000]}, "#/n"),
+        (IMAGES | {"inputs": {"kind": "gaussian"}}, "#"),
     ],
 )
 def test_a_pointer_leads_to_what_is_wrong(api: Api, changes: dict, pointer: str):

@@ -138,6 +138,30 @@ def test_a_condition_beyond_float32_is_refused_in_words() -> None:
         solve_refined(RbfKernel(8.0), x, targets(x), 1e-12)
 
 
+@pytest.mark.parametrize(("ridge", "is_carried"), [(1e-2, True), (1e-7, False)])
+def test_float32_products_lead_to_float64_answers(ridge: float, *, is_carried: bool) -> None:
+    """Where float32 cannot carry the condition, float64 goes on alone: the answer is the same."""
+    x, kernel = normal(500), RbfKernel(1.5)
+    system = kernel.gram(x) + ridge * torch.eye(500, dtype=torch.float64)
+    rounded = system.float()
+    exact_products = 0
+
+    def exact(vectors: torch.Tensor) -> torch.Tensor:
+        nonlocal exact_products
+        exact_products += 1
+        return system @ vectors
+
+    precondition = NystromPreconditioner.of(NystromFeatures.of(kernel, x[:450])(x), ridge)
+    found = iterative.solve_in_mixed_precision(
+        lambda v: (rounded @ v.float()).double(), exact, targets(x), precondition, 1e-10, 800
+    )
+    left = (targets(x) - system @ found.coefficients).norm(dim=0) / targets(x).norm(dim=0)
+    assert float(left.max()) < (1e-10 if is_carried else 1e-8)
+    assert (exact_products <= 4) == is_carried
+    if is_carried:
+        torch.testing.assert_close(found.coefficients, torch.linalg.solve(system, targets(x)))
+
+
 def test_a_system_that_is_solved_takes_no_step() -> None:
     zero = torch.zeros(5, 1, dtype=torch.float64)
     found = iterative.solve_by_conjugate_gradients(lambda v: v, zero, lambda v: v, zero, 1e-10, 10)

@@ -1,0 +1,78 @@
+"""What of a run's parts can be run together; each check complains at the part that can be changed."""
+
+from collections.abc import Iterable, Iterator
+
+from bfc_core.specs.baselines import EmpiricalNtk, Linear, RandomFeatures
+from bfc_core.specs.images import Images
+from bfc_core.specs.inputs import AnyInputs, CubeInputs, DataSetInputs
+from bfc_core.specs.kernels import ConvolutionalNetworkKernel, image_kernels
+from bfc_core.specs.learners import AnyLearner, KernelRidge, Recipe
+from bfc_core.specs.plain_targets import PlainTarget
+from bfc_core.specs.targets import AnyTarget, LabelledTarget
+
+CLASSIFIERS = (KernelRidge, EmpiricalNtk, RandomFeatures, Linear)
+"""Learners that solve for several outputs at once."""
+
+
+def check_agreement(target: AnyTarget, inputs: AnyInputs, learners: Iterable[AnyLearner]) -> None:
+    """Refuse what cannot be run together.
+
+    Raises:
+        ValueError: a network with levels on a target without them, a target that vanishes under its input law, a data
+            set with another law than its own rows, or a learner that cannot tell several classes apart.
+    """
+    if isinstance(target, Images) != isinstance(inputs, DataSetInputs):
+        raise ValueError(
+            'the inputs "data_set" and the target "images" belong together: {"inputs": {"kind": "data_set"}}'
+        )
+    if isinstance(inputs, CubeInputs) and not isinstance(target, PlainTarget):
+        raise ValueError(  # noqa: TRY004 - a value of the spec, not of a call
+            f"on the cube x² = 1, so the levels of {target.kind} vanish: choose Gaussian inputs"
+        )
+    for learner in learners:
+        if isinstance(learner, Recipe) and isinstance(target, PlainTarget | Images):
+            raise ValueError(  # noqa: TRY004
+                f"{learner.kind} is told the levels of a hierarchy, and the target {target.kind} has none"
+            )
+        if isinstance(target, Images) and not isinstance(learner, CLASSIFIERS):
+            raise ValueError(  # noqa: TRY004
+                f"{learner.kind} learns one number, and images have classes: choose kernel_ridge, empirical_ntk, "
+                "random_features or linear"
+            )
+        is_longer = isinstance(target, LabelledTarget) and target.task == "classification"
+        if is_longer and any(True for _ in _image_kernels_of(learner)):
+            raise ValueError("in classification rows are (x₀, x), one longer than dim: they are no images")
+
+
+def check_samples(n: int, target: AnyTarget) -> None:
+    """Refuse more training samples than there are.
+
+    Raises:
+        ValueError: the data set is smaller.
+    """
+    if isinstance(target, Images) and n > target.images.training:
+        raise ValueError(f"{target.data_set} has {target.images.training} training rows, n is {n}")
+
+
+def check_dim(dim: int, target: AnyTarget, learners: Iterable[AnyLearner]) -> None:
+    """Refuse a dimension that images do not have.
+
+    Raises:
+        ValueError: ``dim`` is not height × width × channels of the data set or of a kernel on images.
+    """
+    if isinstance(target, Images) and dim != target.images.dim:
+        raise ValueError(f"the images of {target.data_set} have dim {target.images.dim}, not {dim}")
+    for number, learner in enumerate(learners):
+        for place, kernel in _image_kernels_of(learner):
+            if kernel.image_dim != dim:
+                sides = " × ".join(map(str, kernel.image))
+                raise ValueError(
+                    f"the kernel {place}of learner {number} reads images of {sides} = {kernel.image_dim} numbers, "
+                    f"dim is {dim}"
+                )
+
+
+def _image_kernels_of(learner: AnyLearner) -> Iterator[tuple[str, ConvolutionalNetworkKernel]]:
+    if isinstance(learner, KernelRidge):
+        for place, kernel in image_kernels(learner.kernel):
+            yield (f"{place[:-1]} " if place else ""), kernel

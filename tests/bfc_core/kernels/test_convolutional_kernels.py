@@ -1,0 +1,155 @@
+"""Kernels of convolutional networks: their contract, and finite random networks as a second opinion."""
+
+from math import prod, sqrt
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d
+
+from bfc_core.kernel_cost import BLOCK_ROWS, pair_seconds
+from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.build import build_kernel
+from bfc_core.kernels.convolutional import ConvolutionalKernel
+from bfc_core.kernels.network import NetworkKernel
+from bfc_core.specs import KernelSpec
+
+BODIES: dict[str, dict[str, object]] = {
+    "cntk average": {"kind": "convolutional", "depth": 3, "image": [5, 4, 2], "bias_variance": 0.1},
+    "cntk flatten": {"kind": "convolutional", "depth": 3, "image": [5, 4, 2], "readout": "flatten"},
+    "cnngp average": {"kind": "convolutional", "depth": 2, "image": [4, 4, 1], "network": "nngp"},
+    "cnngp flatten": {
+        "kind": "convolutional",
+        "depth": 2,
+        "image": [4, 3, 1],
+        "network": "nngp",
+        "readout": "flatten",
+        "taps": 5,
+    },
+    "myrtle": {"kind": "myrtle", "image": [4, 8, 1]},
+    "myrtle nngp": {"kind": "myrtle", "image": [4, 4, 2], "network": "nngp", "bias_variance": 0.2},
+}
+each = pytest.mark.parametrize("name", BODIES)
+
+
+def kernel_of(name: str, **changes: object) -> ConvolutionalKernel:
+    kernel = build_kernel(TypeAdapter(KernelSpec).validate_python(BODIES[name] | changes))
+    assert isinstance(kernel, ConvolutionalKernel)
+    return kernel
+
+
+def images(kernel: ConvolutionalKernel, rows: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, prod(kernel.image), generator=generator, dtype=torch.float64)
+
+
+@each
+def test_the_gram_is_symmetric_positive_and_has_its_own_diagonal(name: str) -> None:
+    kernel = kernel_of(name)
+    x, z = images(kernel, 14), images(kernel, 5, seed=1)
+    gram = kernel.gram(x)
+    assert torch.equal(gram, gram.mT)
+    values = torch.linalg.eigvalsh(gram)
+    assert values[0] >= -1e-12 * values[-1]
+    torch.testing.assert_close(kernel.block(x, x.clone()), gram, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(kernel.gram(x, z), kernel.gram(z, x).mT, rtol=1e-12, atol=1e-12)
+
+
+def test_tiles_and_blocks_do_not_show() -> None:
+    kernel = kernel_of("cntk flatten", depth=1, image=[2, 2, 1])
+    x = images(kernel, BLOCK_ROWS + 5)
+    whole = kernel.gram(x)
+    few = kernel.gram(x[-6:], x[:9])
+    torch.testing.assert_close(whole[-6:, :9], few, rtol=1e-12, atol=1e-12)
+    one = kernel_of("cntk average")
+    x = images(one, 12)  # 400 pairs of pixels: several tiles
+    single = torch.cat([torch.cat([one.block(a[None], b[None]) for b in x], dim=1) for a in x])
+    torch.testing.assert_close(one.block(x, x.clone()), single, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("readout", ["flatten", "average"])
+@pytest.mark.parametrize("network", ["ntk", "nngp"])
+def test_on_one_pixel_it_is_the_dense_kernel(readout: str, network: str) -> None:
+    changes: dict[str, object] = {"image": [1, 1, 6], "readout": readout, "network": network, "depth": 3}
+    conv = kernel_of("cntk flatten", taps=1, weight_variance=1.7, bias_variance=0.3, **changes)
+    dense = NetworkKernel(network == "ntk", 3, "relu", 1.7, 0.3)
+    x, z = images(conv, 9), images(conv, 5, seed=1)
+    torch.testing.assert_close(conv.gram(x, z), dense.gram(x, z), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(conv.gram(x), dense.gram(x), rtol=1e-12, atol=1e-12)
+    # Of nine taps eight read zeros: without a bias every convolution is a ninth of the dense layer.
+    nine = kernel_of("cntk flatten", weight_variance=1.7, bias_variance=0.0, **changes)
+    without_bias = NetworkKernel(network == "ntk", 3, "relu", 1.7, 0.0)
+    torch.testing.assert_close(nine.gram(x, z), without_bias.gram(x, z) / 9**3, rtol=1e-12, atol=1e-12)
+
+
+@each
+def test_wide_random_networks_agree(name: str) -> None:
+    """NNGP: the mean product of outputs over the readout's draw; NTK: the product of gradients."""
+    kernel = kernel_of(name, weight_variance=1.5, bias_variance=0.2)
+    x = images(kernel, 3)
+    networks = [_kernel_of_a_random_network(kernel, x, seed) for seed in range(24)]
+    torch.testing.assert_close(torch.stack(networks).mean(0), kernel.gram(x), rtol=0.08, atol=0.0)
+
+
+def _kernel_of_a_random_network(kernel: ConvolutionalKernel, x: Tensor, seed: int, width: int = 96) -> Tensor:
+    height, breadth, channels = kernel.image
+    generator = torch.Generator().manual_seed(seed)
+    parameters: list[Tensor] = []
+
+    def normal(*shape: int) -> Tensor:
+        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+        parameters.append(drawn)
+        return drawn
+
+    pixels = x.reshape(-1, height, breadth, channels).permute(0, 3, 1, 2)
+    bias = sqrt(kernel.bias_variance)
+    for operation in kernel.operations:
+        if operation == "pool":
+            pixels = avg_pool2d(pixels, 2)
+            continue
+        fan_in = pixels.shape[1] * kernel.taps**2
+        filters = normal(width, pixels.shape[1], kernel.taps, kernel.taps)
+        scaled = sqrt(kernel.weight_variance / fan_in) * filters
+        pixels = conv2d(pixels, scaled, bias * normal(width), padding="same").relu()
+    features = pixels.flatten(1) if kernel.readout == "flatten" else pixels.mean((2, 3))
+    features = sqrt(kernel.weight_variance / features.shape[1]) * features
+    covariance = features @ features.mT + kernel.bias_variance
+    if not kernel.tangent:
+        return covariance.detach()
+    outputs = features @ torch.randn(features.shape[1], generator=generator, dtype=torch.float64)
+    rows = [
+        torch.cat([part.flatten() for part in torch.autograd.grad(out, parameters, retain_graph=True)])
+        for out in outputs
+    ]
+    jacobian = torch.stack(rows)
+    return (covariance + jacobian @ jacobian.mT).detach()
+
+
+def test_a_shifted_image_is_near_under_average_pooling_only() -> None:
+    """Global average pooling is blind to shifts as far as the borders allow; flattening is not."""
+
+    def cosine(kernel: Kernel, x: Tensor, z: Tensor) -> float:
+        return float(kernel.gram(x, z)) / sqrt(float(kernel.diagonal(x)) * float(kernel.diagonal(z)))
+
+    spot = torch.zeros(1, 8, 8, dtype=torch.float64)
+    spot[:, 3, 3] = 1.0
+    moved = spot.roll(1, dims=2)
+    average = kernel_of("cntk average", image=[8, 8, 1], depth=2, bias_variance=0.0)
+    flatten = kernel_of("cntk flatten", image=[8, 8, 1], depth=2, bias_variance=0.0)
+    assert cosine(average, spot.flatten(1), moved.flatten(1)) == pytest.approx(1.0, abs=1e-12)
+    assert cosine(flatten, spot.flatten(1), moved.flatten(1)) < 0.8
+
+
+def test_pools_need_sides_that_can_be_halved_twice() -> None:
+    with pytest.raises(ValidationError, match="multiples of 4"):
+        TypeAdapter(KernelSpec).validate_python({"kind": "myrtle", "image": [6, 8, 1]})
+
+
+def test_the_plan_knows_what_average_pooling_costs() -> None:
+    def seconds(body: dict[str, object]) -> float:
+        return pair_seconds(TypeAdapter(KernelSpec).validate_python(body | {"image": [8, 8, 1]}))
+
+    average, flatten = ({"kind": "convolutional", "readout": readout} for readout in ("average", "flatten"))
+    assert seconds(average) > 50 * seconds(flatten) > 50 * seconds({"kind": "myrtle"}) / 64
+    assert seconds({"kind": "myrtle"}) < seconds(average)
