@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from bfc_core.networks.batch_gradient import BatchGradient
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.specs import Recipe
 from bfc_core.training.adam import Adam, cosine_step_size
@@ -62,20 +63,28 @@ def train_stage(
         members.alphas,
         weight=objective.regularizer_weight,
     )
-    trainable = frozenset(stage.trainable)
     movable = _movable(members, state)
     gradient = torch.zeros_like(members.flat)
+    batch = BatchGradient(
+        network,
+        members.flat,
+        gradient,
+        members.lifts,
+        members.alphas,
+        stage.active,
+        frozenset(stage.trainable),
+        recipe.batch_size,
+    )
     while state.step < stage.steps:
         block, offset = divmod(first_step + state.step, BATCH_BLOCK)
         batches = members.batches(block, recipe.batch_size)
         for rows in batches[offset : offset + stage.steps - state.step]:
-            x, y = data.x[rows], data.y[rows]
-            passed = network.forward(members.flat, members.lifts, members.alphas, x, stage.active)
-            slope = objective.slope(data.predicted(passed.output, rows), y)
+            x, y = data.batch(rows)
             gradient.zero_()
-            network.backward(members.flat, members.lifts, members.alphas, passed, slope, trainable, gradient)
+            batch.backward(objective.slope(data.predicted(batch.forward(x), rows), y))
             regularizer.add_gradient(members.flat, stage.trainable, stage.distilled, gradient)
-            gradient.mul_(movable)
+            if movable is not None:
+                gradient.mul_(movable)
             step_size = cosine_step_size(state.step, stage.steps, peak)
             state.adam.step(members.flat, gradient, step_size, recipe.clip_norm)
             state.step += 1
@@ -91,11 +100,13 @@ def train_stage(
             return
 
 
-def _movable(members: Members, state: StageState) -> Tensor:
+def _movable(members: Members, state: StageState) -> Tensor | None:
+    """1 where a parameter may move; None where all may."""
     moving = state.finite
     if state.plateau is not None:
         moving = moving & ~state.plateau.left.to(moving.device)
-    return members.movable * moving[:, None]
+    movable = members.movable * moving[:, None]
+    return None if bool(movable.all()) else movable
 
 
 def _look(
