@@ -1,21 +1,19 @@
-"""The one place that steps an optimiser."""
+"""A stage of training from block of batches to block of batches, until it ends."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from bfc_core.networks.batch_gradient import BatchGradient
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.specs import Recipe
 from bfc_core.training.adam import Adam, cosine_step_size
 from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
 from bfc_core.training.objective import Objective
 from bfc_core.training.plateau import Plateau
-from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage
+from bfc_core.training.stepping import GraphedSteps, Steps
 
 VALIDATION_ROWS = 1000
 """Held-out rows on which a plateau is looked for, after every block of steps."""
@@ -47,47 +45,27 @@ def train_stage(
     first_step: int,
     state: StageState,
     after_block: Callable[[StageState], bool],
+    *,
+    cuda_graphs: bool = False,
 ) -> None:
     """Run ``stage`` to its end from ``state``, moving ``members.flat`` in place.
 
     ``first_step`` is the number of steps before this stage: it selects the batches. ``after_block`` is
     called after every block of batches and may end the stage by answering false. A member whose
-    parameters stop being finite is set aside (``state.finite``) and touches no other.
+    parameters stop being finite is set aside (``state.finite``) and touches no other. With ``cuda_graphs`` a
+    GPU replays one recorded step.
     """
     network = network.with_tied(stage.tied)
     peak = recipe.step_size * (recipe.tied_step_factor if stage.all_tied else 1.0)
-    regularizer = Regularizer(
-        network,
-        recipe.tie_weights,
-        stage.norm_weight(recipe),
-        members.alphas,
-        weight=objective.regularizer_weight,
-    )
+    kind = GraphedSteps if cuda_graphs else Steps
+    steps = kind(network, members, data, stage, recipe, objective, state.adam)
     movable = _movable(members, state)
-    gradient = torch.zeros_like(members.flat)
-    batch = BatchGradient(
-        network,
-        members.flat,
-        gradient,
-        members.lifts,
-        members.alphas,
-        stage.active,
-        frozenset(stage.trainable),
-        recipe.batch_size,
-    )
     while state.step < stage.steps:
         block, offset = divmod(first_step + state.step, BATCH_BLOCK)
-        batches = members.batches(block, recipe.batch_size)
-        for rows in batches[offset : offset + stage.steps - state.step]:
-            x, y = data.batch(rows)
-            gradient.zero_()
-            batch.backward(objective.slope(data.predicted(batch.forward(x), rows), y))
-            regularizer.add_gradient(members.flat, stage.trainable, stage.distilled, gradient)
-            if movable is not None:
-                gradient.mul_(movable)
-            step_size = cosine_step_size(state.step, stage.steps, peak)
-            state.adam.step(members.flat, gradient, step_size, recipe.clip_norm)
-            state.step += 1
+        batches = members.batches(block, recipe.batch_size)[offset : offset + stage.steps - state.step]
+        numbers = range(state.step, state.step + len(batches))
+        steps.take(batches, [cosine_step_size(step, stage.steps, peak) for step in numbers], movable)
+        state.step += len(batches)
         finite = members.flat.isfinite().all(1)
         if not bool(finite.all()):
             state.finite &= finite

@@ -25,7 +25,7 @@ class TrainingData:
     """x₀ of classification, which the prediction adds to F(x)."""
 
     def batch(self, rows: Int[Tensor, "e b"]) -> tuple[Float[Tensor, "e b dim"], Float[Tensor, "e b"]]:
-        """Samples and labels of these rows: ``index_select`` copies a row at once, ``x[rows]`` number by number."""
+        """Samples and labels of these rows; ``index_select`` copies whole rows, ``x[rows]`` numbers."""
         flat = rows.flatten()
         return self.x.index_select(0, flat).view(*rows.shape, -1), self.y.index_select(0, flat).view_as(rows)
 
