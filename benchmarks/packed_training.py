@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
 
 from benchmarks.timing import Ratio, Result, in_turn, ratio
@@ -57,6 +58,7 @@ def measure(repetitions: int) -> Result:
     }
     peak = [20 * 2 * side**3 / s for s in seconds["sgemm"]]
     small_flops = _flops_of_a_member_step(SMALL)
+    by_kind = _time_by_kind(SMALL, 4)
     flagship_flops = _flops_of_a_member_step(FLAGSHIP)
     return Result(
         seconds,
@@ -76,6 +78,7 @@ def measure(repetitions: int) -> Result:
             "flops of a member-step, small": small_flops,
             "member-steps/s, flagship pack": round(max(rate["flagship: pack of 16"])),
             "member-steps/s, small pack": round(max(rate["small: pack of 4"])),
+            **{f"share of a small step's time, {kind}": round(share, 3) for kind, share in by_kind.items()},
         },
     )
 
@@ -139,6 +142,33 @@ def _flops_of_a_member_step(shape: Shape) -> int:
         counts.append((int(counter.get_total_flops()), total_steps(runs[0])))
     (fewer, short), (more, long) = counts
     return (more - fewer) // (long - short)
+
+
+KINDS = {
+    "products": {"bmm", "addmm_", "addmm", "baddbmm", "baddbmm_", "mm"},
+    "gathering": {"index_select", "index", "random_"},
+    "the optimiser's own": {"lerp_", "addcmul_", "addcdiv_", "sqrt", "linalg_vector_norm"},
+    "other passes over arrays": {
+        "mul", "mul_", "add", "add_", "sub", "sub_", "addcmul", "copy_", "sum", "fill_", "aminmax", "clamp",
+        "clamp_min", "clamp_max", "div", "reciprocal",
+    },
+}  # fmt: skip
+"""Operations of a step by what they do; what is in none of them makes views and numbers: starting, not computing."""
+
+
+def _time_by_kind(shape: Shape, members: int) -> dict[str, float]:
+    """Shares of the time that torch's profiler sees in a step; measurements cancel as in the count of operations."""
+    found: list[dict[str, float]] = []
+    for steps in (BATCH_BLOCK, 2 * BATCH_BLOCK):
+        train = pack_of(runs_of(shape, members, steps))
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            train()
+        found.append({event.key: event.self_cpu_time_total for event in profiler.key_averages()})
+    fewer, more = found
+    times = {name.removeprefix("aten::"): time - fewer.get(name, 0.0) for name, time in more.items()}
+    total = sum(times.values())
+    shares = {kind: sum(times.get(name, 0.0) for name in names) / total for kind, names in KINDS.items()}
+    return shares | {"starting": 1 - sum(shares.values())}
 
 
 def _loop(run: RunSpec, steps: int) -> Callable[[], object]:
