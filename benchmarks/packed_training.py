@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
 
 from benchmarks.timing import Ratio, Result, in_turn, ratio
 from bfc_core.evaluation import pose
@@ -31,7 +32,7 @@ FLAGSHIP: Shape = {"widths": [3, 2], "alphas": [1, 0.1], "dim": 20, "width": 40,
 SMALL: Shape = {"widths": [20, 20, 20], "alphas": [1, 0.1, 0.01], "dim": 30, "width": 40, "batch": 256}
 WIDE: Shape = {"widths": [32, 32], "alphas": [1, 0.1], "dim": 128, "width": 256, "batch": 512}
 
-CHECKED_STEPS = 30
+CHECKED_STEPS = 20
 
 
 def measure(repetitions: int) -> Result:
@@ -39,13 +40,13 @@ def measure(repetitions: int) -> Result:
     arms: dict[str, Callable[[], object]] = {}
     member_steps: dict[str, int] = {}
     for name, shape, members, steps, loop_steps in (
-        ("flagship", FLAGSHIP, 16, 1024, 512),
-        ("small", SMALL, 4, 256, 128),
-        ("wide", WIDE, 3, 64, 32),
+        ("flagship", FLAGSHIP, 16, 512, 256),
+        ("small", SMALL, 4, 256, 64),
+        ("wide", WIDE, 3, 32, 16),
     ):
-        pack, alone = _runs(shape, members, steps), _runs(shape, 1, steps)
+        pack, alone = runs_of(shape, members, steps), runs_of(shape, 1, steps)
         for arm, runs in ((f"{name}: pack of {members}", pack), (f"{name}: pack of 1", alone)):
-            arms[arm], member_steps[arm] = _pack(runs), len(runs) * _total(runs[0])
+            arms[arm], member_steps[arm] = pack_of(runs), len(runs) * total_steps(runs[0])
         arm = f"{name}: autograd loop"
         arms[arm], member_steps[arm] = _loop(alone[0], loop_steps), loop_steps
     side = 1024
@@ -56,8 +57,9 @@ def measure(repetitions: int) -> Result:
         name: [member_steps[name] / s for s in of] for name, of in seconds.items() if name in member_steps
     }
     peak = [20 * 2 * side**3 / s for s in seconds["sgemm"]]
-    small_flops = _flops_of_a_member_step(_runs(SMALL, 1, BATCH_BLOCK))
-    flagship_flops = _flops_of_a_member_step(_runs(FLAGSHIP, 1, BATCH_BLOCK))
+    small_flops = _flops_of_a_member_step(SMALL)
+    by_kind = _time_by_kind(SMALL, 4)
+    flagship_flops = _flops_of_a_member_step(FLAGSHIP)
     return Result(
         seconds,
         [
@@ -76,11 +78,13 @@ def measure(repetitions: int) -> Result:
             "flops of a member-step, small": small_flops,
             "member-steps/s, flagship pack": round(max(rate["flagship: pack of 16"])),
             "member-steps/s, small pack": round(max(rate["small: pack of 4"])),
+            **{f"share of a small step's time, {kind}": round(share, 3) for kind, share in by_kind.items()},
         },
     )
 
 
-def _runs(shape: Shape, members: int, steps: int, **learner: object) -> list[RunSpec]:
+def runs_of(shape: Shape, members: int, steps: int, **learner: object) -> list[RunSpec]:
+    """One joint run a member, on data of its own."""
     spec = ExperimentSpec.model_validate(
         {
             "name": "packed training",
@@ -108,22 +112,63 @@ def _runs(shape: Shape, members: int, steps: int, **learner: object) -> list[Run
     return spec.runs()
 
 
-def _total(run: RunSpec) -> int:
+def total_steps(run: RunSpec) -> int:
+    """Optimiser steps of a run."""
     assert isinstance(run.learner, Joint)
     return 2 * len(hierarchy_of(run.target).levels) * run.learner.steps_per_stage
 
 
-def _pack(runs: list[RunSpec]) -> Callable[[], object]:
+def pack_of(runs: list[RunSpec], together: int | None = None) -> Callable[[], object]:
+    """Train these runs as one pack, ``together`` at a time; by default as many as the planner says."""
     problems = [pose(run) for run in runs]
-    return lambda: HierarchicalPack(runs, problems, SilentObserver(), "cpu", None).fit()
+
+    def train() -> object:
+        pack = HierarchicalPack(runs, problems, SilentObserver(), "cpu", None, together=together)
+        return pack.fit()
+
+    return train
 
 
-def _flops_of_a_member_step(runs: list[RunSpec]) -> int:
-    """Matrix products of one step of one member, counted."""
-    train = _pack(runs)
-    with FlopCounterMode(display=False) as counter:
-        train()
-    return int(counter.get_total_flops()) // (len(runs) * _total(runs[0]))
+def _flops_of_a_member_step(shape: Shape) -> int:
+    """Operations in the matrix products of one step of one member. Measurements cancel in a difference."""
+    counts = []
+    for steps in (BATCH_BLOCK, 2 * BATCH_BLOCK):
+        runs = runs_of(shape, 1, steps)
+        train = pack_of(runs)
+        with FlopCounterMode(
+            display=False, custom_mapping={torch.ops.aten.baddbmm_: baddbmm_flop}
+        ) as counter:
+            train()
+        counts.append((int(counter.get_total_flops()), total_steps(runs[0])))
+    (fewer, short), (more, long) = counts
+    return (more - fewer) // (long - short)
+
+
+KINDS = {
+    "products": {"bmm", "addmm_", "addmm", "baddbmm", "baddbmm_", "mm"},
+    "gathering": {"index_select", "index", "random_"},
+    "the optimiser's own": {"lerp_", "addcmul_", "addcdiv_", "sqrt", "linalg_vector_norm"},
+    "other passes over arrays": {
+        "mul", "mul_", "add", "add_", "sub", "sub_", "addcmul", "copy_", "sum", "fill_", "aminmax", "clamp",
+        "clamp_min", "clamp_max", "div", "reciprocal",
+    },
+}  # fmt: skip
+"""Operations of a step by what they do; what is in none of them makes views and numbers: starting, not computing."""
+
+
+def _time_by_kind(shape: Shape, members: int) -> dict[str, float]:
+    """Shares of the time that torch's profiler sees in a step; measurements cancel as in the count of operations."""
+    found: list[dict[str, float]] = []
+    for steps in (BATCH_BLOCK, 2 * BATCH_BLOCK):
+        train = pack_of(runs_of(shape, members, steps))
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            train()
+        found.append({event.key: event.self_cpu_time_total for event in profiler.key_averages()})
+    fewer, more = found
+    times = {name.removeprefix("aten::"): time - fewer.get(name, 0.0) for name, time in more.items()}
+    total = sum(times.values())
+    shares = {kind: sum(times.get(name, 0.0) for name in names) / total for kind, names in KINDS.items()}
+    return shares | {"starting": 1 - sum(shares.values())}
 
 
 def _loop(run: RunSpec, steps: int) -> Callable[[], object]:
@@ -182,9 +227,12 @@ def autograd_loop(run: RunSpec, pack: HierarchicalPack, steps: int, steps_of_sta
 
 
 def _difference() -> float:
-    """How far the two ways are apart after some steps, both in float64."""
-    runs = _runs(FLAGSHIP, 1, CHECKED_STEPS, precision="float64")
+    """How far the two ways are apart after some steps, both in float64.
+
+    Steps are few: where a gradient is of the size of Adam's ε, the last bit of its sum is multiplied by 1/ε.
+    """
+    runs = runs_of(FLAGSHIP, 1, CHECKED_STEPS // 4, precision="float64")
     pack = HierarchicalPack(runs, [pose(runs[0])], SilentObserver(), "cpu", None)
     predictor = pack.fit()[0].predictor
-    total = _total(runs[0])
+    total = total_steps(runs[0])
     return float((autograd_loop(runs[0], pack, total, total) - predictor.flat[0]).abs().max())  # type: ignore[union-attr]

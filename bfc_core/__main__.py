@@ -53,8 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bfc_core", description=__doc__)
     parser.add_argument("spec", help="a JSON experiment spec, or - for standard input")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: cpu)")
+    parser.add_argument(
+        "--cuda-graphs", action="store_true", help="record a step once and let the GPU replay it"
+    )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
     options = parser.parse_args(arguments)
+    if options.cuda_graphs and not options.device.startswith("cuda"):
+        parser.error(f"--cuda-graphs needs a GPU, and --device is {options.device}")
     if options.threads is not None:
         torch.set_num_threads(max(1, options.threads))
     try:
@@ -76,10 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = spec.runs()
     reports: dict[int, Report] = {}
     positions = {id(run): position for position, run in enumerate(runs)}
-    packs = packs_of(runs)
+    is_gpu = options.device.startswith("cuda")
+    packs = packs_of(runs, gpu_memory_bytes=_half_of_memory(options.device) if is_gpu else None)
     for number, pack in enumerate(packs, 1):
         title = f"pack {number}/{len(packs)} ({label_of(pack[0].learner)}, {len(pack)} runs)"
-        for run, report in zip(pack, _execute(pack, title, options.device), strict=True):
+        for run, report in zip(pack, _execute(pack, title, options), strict=True):
             reports[positions[id(run)]] = report
     manifest = manifest_of(spec, device=options.device, threads=torch.get_num_threads())
     document = {
@@ -91,10 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(report.outcome is Outcome.FAILED for report in reports.values()) else 0
 
 
-def _execute(pack: list[RunSpec], title: str, device: str) -> list[Report]:
+def _half_of_memory(device: str) -> int:
+    """Bytes that are free on a GPU, halved: the other half is for data, temporaries and measurements."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free // 2
+
+
+def _execute(pack: list[RunSpec], title: str, options: argparse.Namespace) -> list[Report]:
     started = time.monotonic()
     try:
-        return execute_pack(pack, TerminalObserver(title), device)
+        return execute_pack(pack, TerminalObserver(title), options.device, cuda_graphs=options.cuda_graphs)
     except BfcError as error:
         seconds = (time.monotonic() - started) / len(pack)
         return [Report(outcome=Outcome.FAILED, seconds=seconds, message=str(error)) for _ in pack]

@@ -54,10 +54,13 @@ class Estimate:
     memory_bytes: int
 
 
-def packs_of(runs: Iterable[RunSpec], max_members: int | None = None) -> list[list[RunSpec]]:
+def packs_of(
+    runs: Iterable[RunSpec], max_members: int | None = None, gpu_memory_bytes: int | None = None
+) -> list[list[RunSpec]]:
     """Group runs into packs; every run appears once, in a stable order.
 
-    Without ``max_members`` a pack has as many as train fastest for their shape.
+    Without ``max_members`` a pack has as many as train fastest for their shape: on a CPU as its cache holds, on a GPU
+    of ``gpu_memory_bytes`` as that memory holds.
     """
     groups: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
     for run in runs:
@@ -65,7 +68,10 @@ def packs_of(runs: Iterable[RunSpec], max_members: int | None = None) -> list[li
     packs: list[list[RunSpec]] = []
     for group in groups.values():
         if isinstance(group[0].learner, Recipe):
-            packs.extend(_staged_packs(group, max_members or fastest_members(group[0], group[0].learner)))
+            members = max_members
+            if members is None and gpu_memory_bytes is not None:
+                members = members_within(group[0], group[0].learner, gpu_memory_bytes)
+            packs.extend(_staged_packs(group, members or fastest_members(group[0], group[0].learner)))
         else:
             packs.extend(_short_packs(group))
     return packs
@@ -158,10 +164,20 @@ def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]
 
 
 def fastest_members(run: RunSpec, learner: Recipe) -> int:
-    """Members of this shape whose arrays of one step stay in the cache together, 1 to MAX_MEMBERS.
+    """Members of this shape whose arrays of one step stay in a CPU's cache together, 1 to MAX_MEMBERS.
 
     What stands together for another reason, such as the arms of a seed, is stepped in groups of so many.
     """
+    return min(MAX_MEMBERS, members_within(run, learner, CACHE_BYTES))
+
+
+def members_within(run: RunSpec, learner: Recipe, memory_bytes: int) -> int:
+    """Members of this shape whose arrays of one step fit so many bytes, at least 1: the size of a pack on a GPU."""
+    return max(1, memory_bytes // step_bytes(run, learner))
+
+
+def step_bytes(run: RunSpec, learner: Recipe) -> int:
+    """Bytes of the arrays that one member's step reads and writes."""
     hierarchy = hierarchy_of(run.target)
     lifted = {level: k * (k + 1) // 2 for level, k in hierarchy.widths.items()}
     read = {
@@ -175,7 +191,7 @@ def fastest_members(run: RunSpec, learner: Recipe) -> int:
     columns += sum(2 * lifted[level] for level in feeding)
     parameters = sum(read[level] * (learner.width + k) for level, k in hierarchy.widths.items())
     size = 4 if learner.precision == "float32" else 8
-    return max(1, min(MAX_MEMBERS, CACHE_BYTES // (size * (learner.batch_size * columns + 4 * parameters))))
+    return size * (learner.batch_size * columns + 4 * parameters)
 
 
 def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:

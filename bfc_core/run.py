@@ -26,21 +26,26 @@ def execute_pack(
     memory_limit_bytes: int | None = None,
     kernel_cache: EigendecompositionFolder | None = None,
     artifacts: Path | None = None,
+    *,
+    cuda_graphs: bool = False,
 ) -> list[Report]:
     """Train and evaluate every run of a pack; one report a run, in order.
 
     A run's report does not depend on its pack mates. Divergence and cancellation are outcomes. With
     ``checkpoints`` the pack continues from the newest sound checkpoint and the numbers are those of
     an uninterrupted execution. ``kernel_cache`` keeps eigendecompositions between packs. What a
-    run's budget keeps is written to ``artifacts / str(position of the run)``.
+    run's budget keeps is written to ``artifacts / str(position of the run)``. With ``cuda_graphs`` the stages of a
+    network are recorded once and replayed by the GPU.
 
     Raises:
-        ValueError: the runs are no pack: their shapes do not agree.
+        ValueError: the runs are no pack: their shapes do not agree; or ``cuda_graphs`` without a GPU.
         PackInterrupted: ``observer.stop_requested`` answered true; the checkpoint is on disk.
         ResourceLimitExceeded: a run does not fit ``memory_limit_bytes``; it was not started.
     """
     if len(packs_of(specs, max_members=len(specs))) > 1 and isinstance(specs[0].learner, Recipe):
         raise ValueError("these runs do not share one network shape, recipe, dim and budget")
+    if cuda_graphs and not device.startswith("cuda"):
+        raise ValueError(f"CUDA graphs need a GPU, and the device is {device}")
     observer = observer or SilentObserver()
     if not isinstance(specs[0].learner, Recipe):
         return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache).reports()
@@ -48,9 +53,11 @@ def execute_pack(
     problems = [pose(spec) for spec in specs]
     if searches(specs[0].learner):
         fitted = fit_by_search(specs, problems, observer, device, checkpoints)
+    elif is_exact(specs[0].learner):
+        fitted = ExactPack(specs, problems, observer, device, checkpoints).fit()
     else:
-        pack = ExactPack if is_exact(specs[0].learner) else HierarchicalPack
-        fitted = pack(specs, problems, observer, device, checkpoints).fit()
+        pack = HierarchicalPack(specs, problems, observer, device, checkpoints, cuda_graphs=cuda_graphs)
+        fitted = pack.fit()
     reports = [report_of(fit, problem, seconds=0.0) for fit, problem in zip(fitted, problems, strict=True)]
     if artifacts is not None:
         for run, (spec, fit) in enumerate(zip(specs, fitted, strict=True)):

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
 
     # Worker
     device: str = Field(default="cpu", description="cpu, cuda, or a GPU's UUID (GPU-…)")
+    cuda_graphs: bool = Field(
+        default=False, description="record a training step once and let the GPU replay it; for long runs"
+    )
     concurrency: Annotated[int, Field(ge=1, le=256)] = 1
     child_start: Literal["forkserver", "spawn"] = Field(
         default="forkserver", description="how a pack's process starts; spawn for GPUs"
@@ -142,6 +145,12 @@ class Settings(BaseSettings):
         default=1_000_000,
         description="tests only: how many attempts at a pack the child's crash points spoil",
     )
+
+    @model_validator(mode="after")
+    def _graphs_have_a_gpu(self) -> Self:
+        if self.cuda_graphs and self.device == "cpu":
+            raise ValueError("cuda_graphs needs a GPU: set device to cuda or to a GPU's UUID")
+        return self
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Self:

@@ -154,6 +154,7 @@ def _train(job: ChildJob, observer: PipeObserver) -> None:
         job.kernel_memory_limit_bytes,
         kernel_cache,
         artifacts=Path(job.artifacts),
+        cuda_graphs=job.cuda_graphs,
     )
     observer.crash_at("before_result_file")
     _write_result(Path(job.result), [report.model_dump_json() for report in reports])

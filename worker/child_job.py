@@ -13,6 +13,7 @@ class ChildJob(BaseModel):
     specs: list[dict[str, Any]]
     device: str
     threads: int
+    cuda_graphs: bool = False
     folder: str
     earlier: list[str]
     log: str

@@ -222,6 +222,7 @@ class Training:
         return ChildJob(
             specs=[run.spec.model_dump(mode="json") for run in claim.runs],
             device=self._device.torch_name,
+            cuda_graphs=settings.cuda_graphs,
             threads=settings.child_threads or max(1, (os.cpu_count() or 1) // settings.concurrency),
             folder=str(folder.folder),
             earlier=[str(earlier) for earlier in folder.earlier],

@@ -30,6 +30,7 @@ from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
+from bfc_core.networks.batch_gradient import BatchGradient
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.seeding import generator_for
 from bfc_core.specs import AlgorithmOne, AnyLearner, LabelledTarget, Outcome, RunSpec, hierarchy_of
@@ -168,17 +169,21 @@ class ExactPack:
         for member, state in enumerate(self.states):
             if not self._is_running(state):
                 moving[member] = 0.0
-        levels = frozenset(self.levels)
         gradient = torch.zeros_like(self.members.flat)
+        batch = BatchGradient(
+            self.network,
+            self.members.flat,
+            gradient,
+            self.members.lifts,
+            alphas,
+            self.levels,
+            frozenset(self.levels),
+            rows=1,
+        )
         for rows, shake in zip(batches[:steps], noise, strict=False):
-            passed = self.network.forward(
-                self.members.flat, self.members.lifts, alphas, self.data.x[rows], self.levels
-            )
-            slope = self.objective.slope(self.data.predicted(passed.output, rows), self.data.y[rows])
+            x, y = self.data.batch(rows)
             gradient.zero_()
-            self.network.backward(
-                self.members.flat, self.members.lifts, alphas, passed, slope, levels, gradient
-            )
+            batch.backward(self.objective.slope(self.data.predicted(batch.forward(x), rows), y))
             regularizer.add_gradient(self.members.flat, gradient)
             move = shake * self._is_noisy - self.mode.step_size * gradient
             self.members.flat.add_(move * moving)

@@ -24,7 +24,7 @@ from bfc_core.evaluation import Problem
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
-from bfc_core.packing import fastest_members
+from bfc_core.packing import fastest_members, members_within
 from bfc_core.seeding import generator_for
 from bfc_core.specs import (
     HierarchicalLearner,
@@ -85,6 +85,8 @@ class HierarchicalPack:
         device: where to train.
         checkpoints: where to save and resume, or None.
         hierarchies: what each run's learner is told of its target; by default the truth.
+        cuda_graphs: whether a GPU replays one recorded step instead of being told every operation of every step.
+        together: members that are stepped together; by default as many as are fastest on the device.
     """
 
     def __init__(
@@ -95,13 +97,16 @@ class HierarchicalPack:
         device: str,
         checkpoints: Checkpoints | None,
         hierarchies: Sequence[Hierarchy] | None = None,
+        *,
+        cuda_graphs: bool = False,
+        together: int | None = None,
     ) -> None:
         first = specs[0].learner
         if not isinstance(first, Recipe):
             raise TypeError(f"{first.kind} is not a hierarchical learner")
         self.recipe = first
         self.specs, self.problems, self.observer = specs, problems, observer
-        self.device, self.checkpoints = device, checkpoints
+        self.device, self.checkpoints, self.cuda_graphs = device, checkpoints, cuda_graphs
         self.hierarchies = hierarchies or [hierarchy_of(spec.target) for spec in specs]
         self.dtype = torch.float32 if first.precision == "float32" else torch.float64
         self.network = DistilledDenseNet(self.hierarchies[0], specs[0].dim, first.width, first.truncation)
@@ -113,6 +118,7 @@ class HierarchicalPack:
             for spec, hierarchy in zip(specs, self.hierarchies, strict=True)
         ]
         self.depth = max(len(stages) for stages in self.stages)
+        self._together = together or self._members_together()
         self.total = sum(
             len(self._groups(depth)) * self.stages[0][depth].steps for depth in range(self.depth)
         )
@@ -154,12 +160,18 @@ class HierarchicalPack:
         groups: dict[Stage, dict[str, int]] = {}
         for run in range(len(self.specs)):
             groups.setdefault(self.stages[run][depth], {}).setdefault(self._key(run, depth + 1), run)
-        together = fastest_members(self.specs[0], self.recipe)
         return [
-            (stage, runs[start : start + together])
+            (stage, runs[start : start + self._together])
             for stage, runs in ((stage, list(members.values())) for stage, members in groups.items())
-            for start in range(0, len(runs), together)
+            for start in range(0, len(runs), self._together)
         ]
+
+    def _members_together(self) -> int:
+        """On a CPU as many as the cache holds, on a GPU as many as half of its free memory holds."""
+        if torch.device(self.device).type != "cuda":
+            return fastest_members(self.specs[0], self.recipe)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return members_within(self.specs[0], self.recipe, free // 2)
 
     def _sharers(self, run: int, depth: int) -> list[int]:
         """Every run that is the same network as ``run`` through ``depth`` stages."""
@@ -261,6 +273,7 @@ class HierarchicalPack:
                 first_step,
                 state,
                 after_block,
+                cuda_graphs=self.cuda_graphs,
             )
         self.done = base + stage.steps
         for row, (run, history) in enumerate(zip(runs, entering, strict=True)):

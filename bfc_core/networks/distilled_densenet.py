@@ -100,6 +100,11 @@ class DistilledDenseNet:
         shape = self.levels[level]
         return flat[:, self._slices["K", level]].view(-1, shape.k, shape.i)
 
+    def stacked(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e r i"]:
+        """The rows of W_ℓ and, below them, those of K_ℓ: a view of ``flat``, where they are neighbours."""
+        start, stop = self._slices["W", level].start, self._slices["K", level].stop
+        return flat[:, start:stop].view(len(flat), -1, self.levels[level].i)
+
     def draw_weights(self, generator: torch.Generator, scale: float) -> Float[Tensor, " p"]:
         """W and K of one member, iid N(0, scale²), float64."""
         return scale * torch.randn(self.parameter_count, generator=generator, dtype=torch.float64)
@@ -160,26 +165,6 @@ class DistilledDenseNet:
 
     # ---- gradients -------------------------------------------------------------------------------
 
-    def backward(
-        self,
-        flat: Float[Tensor, "e p"],
-        lifts: dict[int, Float[Tensor, "e q k"]],
-        alphas: dict[int, Float[Tensor, " e"]],
-        passed: Pass,
-        slope: Float[Tensor, "e n"],
-        trainable: frozenset[int],
-        gradient: Float[Tensor, "e p"],
-    ) -> None:
-        """Add ∂/∂(W, K) of Σ_n loss to ``gradient``, where ``slope`` is ∂loss/∂F, for trainable levels.
-
-        With G = Σ_n slope · h hᵀ: ∂/∂W_ℓ = 2 α_ℓ W_ℓ G and ∂/∂h_ℓ = 2 α_ℓ slope · M_ℓ h_ℓ.
-        """
-        for level, (weighted, wide, narrow) in self._reaches(
-            flat, lifts, alphas, passed, slope, min(trainable)
-        ).items():
-            if level in trainable:
-                self._add_weight_gradients(flat, passed.h[level], level, weighted, wide, narrow, gradient)
-
     def jacobian(
         self,
         flat: Float[Tensor, "e p"],
@@ -188,13 +173,10 @@ class DistilledDenseNet:
         passed: Pass,
         trainable: tuple[int, ...],
     ) -> Float[Tensor, "e n j"]:
-        """∂F/∂K row by row over the trainable levels, all of which are tied; columns as in :meth:`places`."""
-        reaches = self._reaches(flat, lifts, alphas, passed, torch.ones_like(passed.output), min(trainable))
+        """∂F/∂K row by row over the trainable levels, all active ones being tied; columns as in :meth:`places`."""
+        reaches = self._reaches(flat, lifts, alphas, passed, min(trainable))
         return torch.cat(
-            [
-                (reaches[level][1][..., None] * passed.h[level][..., None, :]).flatten(2)
-                for level in trainable
-            ],
+            [(reaches[level][..., None] * passed.h[level][..., None, :]).flatten(2) for level in trainable],
             -1,
         )
 
@@ -208,53 +190,22 @@ class DistilledDenseNet:
         lifts: dict[int, Float[Tensor, "e q k"]],
         alphas: dict[int, Float[Tensor, " e"]],
         passed: Pass,
-        slope: Float[Tensor, "e n"],
         lowest: int,
-    ) -> dict[int, tuple[Tensor, Tensor, Tensor | None]]:
-        """Per level from the top: 2 α_ℓ slope, what reaches W h, and what reaches S = K h (None: nothing does).
-
-        At a tied level the last two are one and the same.
-        """
+    ) -> dict[int, Float[Tensor, "e n k"]]:
+        """∂F/∂S_ℓ per level from the top, where F is α_ℓ Sum(S_ℓ²) and what the levels above make of S_ℓ."""
         above: dict[int, Tensor] = {}
-        reaches: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+        reaches: dict[int, Tensor] = {}
         for level in reversed(list(passed.h)):
-            weighted = ((2 * alphas[level])[:, None] * slope)[..., None]
-            wide = passed.y[level] * weighted
-            narrow: Tensor | None = None
+            reach = passed.y[level] * (2 * alphas[level])[:, None, None]
             if level in above and level >= lowest:
-                narrow = self._through_lift(passed, level, above.pop(level), lifts[level])
-            if level in self.tied:
-                wide = wide if narrow is None else wide + narrow
-                narrow = None
-            reaches[level] = (weighted, wide, narrow)
-            w = self.weights(flat, level)
+                reach = reach + self._through_lift(passed, level, above.pop(level), lifts[level])
+            reaches[level] = reach
             for j in self.levels[level].sources:
                 if j < max(LOWEST_LEVEL, lowest):
                     continue
-                columns = self.levels[level].columns(j)
-                back = wide[..., columns] if self._by_form(level) else wide @ w[..., columns]
-                if narrow is not None:
-                    back = back + narrow @ self.distilled(flat, level)[..., columns]
+                back = reach @ self.distilled(flat, level)[..., self.levels[level].columns(j)]
                 above[j] = above[j] + back if j in above else back
         return reaches
-
-    def _add_weight_gradients(
-        self,
-        flat: Float[Tensor, "e p"],
-        h: Float[Tensor, "e n i"],
-        level: int,
-        weighted: Float[Tensor, "e n 1"],
-        wide: Tensor,
-        narrow: Float[Tensor, "e n k"] | None,
-        gradient: Float[Tensor, "e p"],
-    ) -> None:
-        """``wide`` is weighted · W h, or weighted · M h where the form is used."""
-        if self._by_form(level):
-            self.weights(gradient, level).add_(self.weights(flat, level) @ (h.mT @ (h * weighted)))
-        else:
-            self.weights(gradient, level).add_(wide.mT @ h)
-        if narrow is not None:
-            self.distilled(gradient, level).add_(narrow.mT @ h)
 
     # ---- parts -----------------------------------------------------------------------------------
 

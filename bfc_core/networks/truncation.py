@@ -37,3 +37,14 @@ def effective_bound(z: Float[Tensor, "..."], bound: float | None) -> float | Non
         return bound
     low, high = torch.aminmax(z.detach())
     return None if -bound <= low.item() and high.item() <= bound else bound
+
+
+def bound_in_reach(
+    z: Float[Tensor, "..."], bound: float | None, feature: Float[Tensor, "..."], reach: float | None
+) -> float | None:
+    """:func:`effective_bound` of z = R S, asking the few entries of S first: |z| ≤ ``reach`` · max |S|."""
+    if bound is not None and reach is not None:
+        low, high = torch.aminmax(feature)
+        if reach * max(-low.item(), high.item()) <= bound:
+            return None
+    return effective_bound(z, bound)

@@ -1,9 +1,8 @@
-"""The one place that steps an optimiser."""
+"""A stage of training from block of batches to block of batches, until it ends."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -13,8 +12,8 @@ from bfc_core.training.adam import Adam, cosine_step_size
 from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
 from bfc_core.training.objective import Objective
 from bfc_core.training.plateau import Plateau
-from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage
+from bfc_core.training.stepping import GraphedSteps, Steps
 
 VALIDATION_ROWS = 1000
 """Held-out rows on which a plateau is looked for, after every block of steps."""
@@ -46,39 +45,27 @@ def train_stage(
     first_step: int,
     state: StageState,
     after_block: Callable[[StageState], bool],
+    *,
+    cuda_graphs: bool = False,
 ) -> None:
     """Run ``stage`` to its end from ``state``, moving ``members.flat`` in place.
 
     ``first_step`` is the number of steps before this stage: it selects the batches. ``after_block`` is
     called after every block of batches and may end the stage by answering false. A member whose
-    parameters stop being finite is set aside (``state.finite``) and touches no other.
+    parameters stop being finite is set aside (``state.finite``) and touches no other. With ``cuda_graphs`` a
+    GPU replays one recorded step.
     """
     network = network.with_tied(stage.tied)
     peak = recipe.step_size * (recipe.tied_step_factor if stage.all_tied else 1.0)
-    regularizer = Regularizer(
-        network,
-        recipe.tie_weights,
-        stage.norm_weight(recipe),
-        members.alphas,
-        weight=objective.regularizer_weight,
-    )
-    trainable = frozenset(stage.trainable)
+    kind = GraphedSteps if cuda_graphs else Steps
+    steps = kind(network, members, data, stage, recipe, objective, state.adam)
     movable = _movable(members, state)
-    gradient = torch.zeros_like(members.flat)
     while state.step < stage.steps:
         block, offset = divmod(first_step + state.step, BATCH_BLOCK)
-        batches = members.batches(block, recipe.batch_size)
-        for rows in batches[offset : offset + stage.steps - state.step]:
-            x, y = data.x[rows], data.y[rows]
-            passed = network.forward(members.flat, members.lifts, members.alphas, x, stage.active)
-            slope = objective.slope(data.predicted(passed.output, rows), y)
-            gradient.zero_()
-            network.backward(members.flat, members.lifts, members.alphas, passed, slope, trainable, gradient)
-            regularizer.add_gradient(members.flat, stage.trainable, stage.distilled, gradient)
-            gradient.mul_(movable)
-            step_size = cosine_step_size(state.step, stage.steps, peak)
-            state.adam.step(members.flat, gradient, step_size, recipe.clip_norm)
-            state.step += 1
+        batches = members.batches(block, recipe.batch_size)[offset : offset + stage.steps - state.step]
+        numbers = range(state.step, state.step + len(batches))
+        steps.take(batches, [cosine_step_size(step, stage.steps, peak) for step in numbers], movable)
+        state.step += len(batches)
         finite = members.flat.isfinite().all(1)
         if not bool(finite.all()):
             state.finite &= finite
@@ -91,11 +78,13 @@ def train_stage(
             return
 
 
-def _movable(members: Members, state: StageState) -> Tensor:
+def _movable(members: Members, state: StageState) -> Tensor | None:
+    """1 where a parameter may move; None where all may."""
     moving = state.finite
     if state.plateau is not None:
         moving = moving & ~state.plateau.left.to(moving.device)
-    return members.movable * moving[:, None]
+    movable = members.movable * moving[:, None]
+    return None if bool(movable.all()) else movable
 
 
 def _look(

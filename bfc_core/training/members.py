@@ -24,6 +24,11 @@ class TrainingData:
     offset: Float[Tensor, " r"] | None = None
     """x₀ of classification, which the prediction adds to F(x)."""
 
+    def batch(self, rows: Int[Tensor, "e b"]) -> tuple[Float[Tensor, "e b dim"], Float[Tensor, "e b"]]:
+        """Samples and labels of these rows; ``index_select`` copies whole rows, ``x[rows]`` numbers."""
+        flat = rows.flatten()
+        return self.x.index_select(0, flat).view(*rows.shape, -1), self.y.index_select(0, flat).view_as(rows)
+
     def predicted(self, output: Float[Tensor, "e b"], rows: Int[Tensor, "e b"]) -> Float[Tensor, "e b"]:
         """What is compared with the labels: F(x), or x₀ + F(x)."""
         return output if self.offset is None else output + self.offset[rows]

@@ -125,7 +125,7 @@ class Refinement:
 
         A parameter that no row feels (α_ℓ = 0) is left out: it would make the matrix singular.
         """
-        places = self.network.places(self.trainable)
+        places = self.network.places(self.trainable).to(flat.device)
         normal = flat.new_zeros(len(places), len(places))
         gradient = flat.new_zeros(len(places))
         for rows in self._chunks():

@@ -8,8 +8,8 @@ so the first three terms are Σ Λ ⊙ D² with one matrix Λ, and with Λ̄ its
 ∂/∂K = 4 K (Λ̄ ⊙ D), ∂/∂W = −4 W (Λ̄ ⊙ D). At ℓ = 2 there is no ◁ and λ₃ is void. A tied level has D = 0 and
 one matrix: only λ₆‖K‖² is left.
 
-Where h is longer than the k + m rows of K and W there is a shorter way. Let Z stack K and W, s = +1 on rows of K and
-−1 on rows of W, so D = Zᵀ diag(s) Z. Λ̄ is constant on the block of two sources b and c, hence on the columns of c
+Where h is longer than the k + m rows of K and W there is a shorter way. Let Z stack W and K, s = −1 on rows of W and
++1 on rows of K, so D = Zᵀ diag(s) Z. Λ̄ is constant on the block of two sources b and c, hence on the columns of c
 
     ∂/∂Z_c = 4 diag(s) (Σ_b λ̄_bc Z_b Z_bᵀ) diag(s) Z_c,
 
@@ -49,6 +49,7 @@ class Regularizer:
             * _tie_matrix(network, level, tie_weights).to(alphas[level])
             for level in network.levels
         }
+        self._by_rows = {level: self._mixing(level) for level in network.levels}
 
     def value(
         self, flat: Float[Tensor, "e p"], active: tuple[int, ...], distilled: tuple[int, ...]
@@ -89,43 +90,42 @@ class Regularizer:
     ) -> None:
         """Add the gradient of :meth:`value` with respect to the trainable levels."""
         for level in trainable:
-            w, k = self.network.weights(flat, level), self.network.distilled(flat, level)
-            grad_w, grad_k = self.network.weights(gradient, level), self.network.distilled(gradient, level)
-            grad_w.add_(w, alpha=2 * self.norm_weight)
-            if level not in distilled or level in self.network.tied:
+            if level in self.network.tied or level not in distilled:
+                self.network.weights(gradient, level).add_(
+                    self.network.weights(flat, level), alpha=2 * self.norm_weight
+                )
                 continue
-            grad_k.add_(k, alpha=2 * self.norm_weight)
-            if w.shape[2] > w.shape[1] + k.shape[1]:
-                self._add_tie_by_rows(level, w, k, grad_w, grad_k)
+            z, into = self.network.stacked(flat, level), self.network.stacked(gradient, level)
+            if z.shape[2] > z.shape[1]:
+                self._add_by_rows(level, z, into)
             else:
-                gap = self._ties[level] * (k.mT @ k - w.mT @ w)
-                grad_k.add_(k @ gap, alpha=4)
-                grad_w.add_(w @ gap, alpha=-4)
+                w, k = self.network.weights(flat, level), self.network.distilled(flat, level)
+                gap = 4 * self._ties[level] * (k.mT @ k - w.mT @ w)
+                into.add_(z, alpha=2 * self.norm_weight)
+                self.network.weights(gradient, level).baddbmm_(w, gap, alpha=-1)
+                self.network.distilled(gradient, level).baddbmm_(k, gap)
 
-    def _add_tie_by_rows(
-        self,
-        level: int,
-        w: Float[Tensor, "e m i"],
-        k: Float[Tensor, "e k i"],
-        grad_w: Float[Tensor, "e m i"],
-        grad_k: Float[Tensor, "e k i"],
-    ) -> None:
-        """The gradient of the ties through the grams of rows, block of columns by block."""
-        rows, few = torch.cat([k, w], 1), k.shape[1]
-        sign = rows.new_ones(rows.shape[1])
-        sign[few:] = -1.0
-        shape = self.network.levels[level]
+    def _add_by_rows(self, level: int, z: Float[Tensor, "e r i"], into: Float[Tensor, "e r i"]) -> None:
+        """Through the grams of rows, block of columns by block; λ₆ is a diagonal beside them."""
+        blocks, mixing, norm = self._by_rows[level]
+        grams = [z[..., block] @ z[..., block].mT for block in blocks]
+        for block, factors in zip(blocks, mixing, strict=True):
+            mixed = norm
+            for factor, gram in zip(factors, grams, strict=True):
+                mixed = torch.addcmul(mixed, factor, gram)
+            into[..., block].baddbmm_(mixed, z[..., block])
+
+    def _mixing(self, level: int) -> tuple[list[slice], list[list[Tensor]], Tensor]:
+        """The blocks of columns; by two of them 4 λ̄ diag(s) · diag(s) for every member; and 2 λ₆ on the diagonal."""
+        shape, tie = self.network.levels[level], self._ties[level]
         blocks = [shape.columns(source) for source in shape.sources]
-        grams = [rows[..., block] @ rows[..., block].mT for block in blocks]
-        tie = self._ties[level]
-        for block in blocks:
-            mixed = sum(
-                tie[:, other.start, block.start][:, None, None] * gram
-                for other, gram in zip(blocks, grams, strict=True)
-            )
-            step = (4 * sign[:, None] * mixed * sign) @ rows[..., block]
-            grad_k[..., block] += step[:, :few]
-            grad_w[..., block] += step[:, few:]
+        sign = tie.new_ones(self.network.width + shape.k)
+        sign[: self.network.width] = -1.0
+        signs = 4 * sign[:, None] * sign
+        mixing = [
+            [tie[:, other.start, block.start][:, None, None] * signs for other in blocks] for block in blocks
+        ]
+        return blocks, mixing, 2 * self.norm_weight * torch.eye(len(sign)).to(tie)
 
 
 def _tie_matrix(

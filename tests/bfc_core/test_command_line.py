@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bfc_core.__main__ import main
+
 TINY = {
     "name": "tiny",
     "target": {"kind": "hierarchical_quadratic", "widths": [2, 1], "alphas": [1, 0.2]},
@@ -84,3 +86,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     )
     assert answer.returncode == 2
     assert "absent.json" in answer.stderr
+
+
+def test_graphs_without_a_gpu_are_refused_before_the_spec_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main([str(tmp_path / "absent.json"), "--cuda-graphs"])
+    assert refusal.value.code == 2
+    assert "--cuda-graphs needs a GPU, and --device is cpu" in capsys.readouterr().err

@@ -234,6 +234,12 @@ def test_settings_never_print_the_passwords_they_hold() -> None:
     assert "hunter2" not in repr(settings) + str(settings)
 
 
+def test_a_worker_with_graphs_and_no_gpu_does_not_start() -> None:
+    assert Settings(cuda_graphs=True, device="cuda").cuda_graphs
+    with pytest.raises(ValueError, match="cuda_graphs needs a GPU"):
+        Settings(cuda_graphs=True)
+
+
 def test_a_key_is_never_logged(guarded: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     headers = key_of(guarded, "ada")

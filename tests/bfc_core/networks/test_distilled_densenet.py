@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bfc_core.networks.batch_gradient import BatchGradient
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.networks.truncation import truncated_square, truncated_square_derivative
 from bfc_core.seeding import generator_for
@@ -31,7 +32,7 @@ def network_and_members(width: int, truncation: float | None, members: int = 2):
     return network, torch.stack(flats), stacked, alphas
 
 
-@pytest.mark.parametrize("width", [2, 11], ids=["W applied directly", "through the form M"])
+@pytest.mark.parametrize("width", [2, 11, 40], ids=["W applied directly", "both", "through the form M"])
 @pytest.mark.parametrize("truncation", [None, 0.5])
 @pytest.mark.parametrize("loss", ["huber", "squared"])
 @pytest.mark.parametrize("tied", [(), (2, 3), (2, 3, 4)], ids=["free", "lower tied", "all tied"])
@@ -50,9 +51,9 @@ def test_gradient_agrees_with_autograd(
     (loss_value(output - y, loss, 0.3) + regularizer.value(leaf, levels, levels)).sum().backward()
 
     gradient = torch.zeros_like(flat)
-    passed = network.forward(flat, lifts, alphas, x, levels)
-    slope = loss_slope(passed.output - y, loss, 0.3)
-    network.backward(flat, lifts, alphas, passed, slope, frozenset(levels), gradient)
+    batch = BatchGradient(network, flat, gradient, lifts, alphas, levels, frozenset(levels), rows=16)
+    batch.forward(x * 3)  # what one batch leaves behind is nothing to the next
+    batch.backward(loss_slope(batch.forward(x) - y, loss, 0.3))
     regularizer.add_gradient(flat, levels, levels, gradient)
     torch.testing.assert_close(gradient, leaf.grad, rtol=1e-10, atol=1e-12)
 
@@ -69,11 +70,10 @@ def test_the_ties_carry_their_prefactors_to_the_last_digit() -> None:
 def test_a_frozen_level_gets_no_gradient_and_the_free_one_its_own() -> None:
     network, flat, lifts, alphas = network_and_members(4, None)
     x = torch.randn(2, 16, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
-    passed = network.forward(flat, lifts, alphas, x, (2, 3))
-    slope = loss_slope(passed.output, "squared", 1.0)
     only_upper, everything = torch.zeros_like(flat), torch.zeros_like(flat)
-    network.backward(flat, lifts, alphas, passed, slope, frozenset({3}), only_upper)
-    network.backward(flat, lifts, alphas, passed, slope, frozenset({2, 3}), everything)
+    for trainable, gradient in ({3}, only_upper), ({2, 3}, everything):
+        batch = BatchGradient(network, flat, gradient, lifts, alphas, (2, 3), frozenset(trainable), rows=16)
+        batch.backward(loss_slope(batch.forward(x), "squared", 1.0))
     assert network.weights(only_upper, 2).abs().max() == 0 == network.distilled(only_upper, 2).abs().max()
     torch.testing.assert_close(network.weights(only_upper, 3), network.weights(everything, 3))
     assert network.distilled(everything, 2).abs().max() > 0
