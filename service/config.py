@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     child_start: Literal["forkserver", "spawn"] = Field(
         default="forkserver", description="how a pack's process starts; spawn for GPUs"
     )
+    waiting_children: Annotated[int, Field(ge=0, le=256)] = Field(
+        default=1, description="processes that are started before there is a pack for them"
+    )
     child_threads: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="threads of one child; cores / concurrency where null"
     )

@@ -1,18 +1,23 @@
 """Storing an experiment: once committed, it will be worked on whatever happens to the broker."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
 from uuid import UUID, uuid4
 
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from bfc_core.packing import estimate_pack
 from bfc_core.specs import ExperimentSpec, RunSpec, label_of
 from service.database import database_now
-from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
+from service.models import Base, Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
 from service.runs.cell import cell_hash, code_version
 from service.runs.moves import Wakeup
 from service.runs.settlement import settle_experiment
+
+_ROWS_A_STATEMENT = 2000
 
 
 def accept(
@@ -69,18 +74,26 @@ def accept(
     session.add_all(rows)
     session.flush()
     position = {id(run): index for index, run in enumerate(runs)}
-    hashes = hashes or [cell_hash(run) for run in runs]
     linked = {} if answers is None else {place: run for place, run in enumerate(answers) if run is not None}
-    for row, (_, pack) in zip(rows, estimated, strict=True):
-        for member, run in enumerate(pack):
-            place = position[id(run)]
-            queued = _queued_run(experiment.id, row.id, member, run, hashes[place], now)
-            session.add(queued)
-            linked[place] = queued.id
-    session.flush()
-    session.add_all(
-        ExperimentRun(experiment_id=experiment.id, run_id=run_id, position=place)
-        for place, run_id in linked.items()
+    ids = {id(run): uuid4() for pack in packs for run in pack}
+    linked |= {position[run]: new_id for run, new_id in ids.items()}
+    hash_of = (lambda place: cell_hash(runs[place])) if hashes is None else hashes.__getitem__
+    _insert(
+        session,
+        Run,
+        (
+            _queued_run(experiment.id, row.id, member, ids[id(run)], run, hash_of(position[id(run)]), now)
+            for row, (_, pack) in zip(rows, estimated, strict=True)
+            for member, run in enumerate(pack)
+        ),
+    )
+    _insert(
+        session,
+        ExperimentRun,
+        (
+            {"experiment_id": experiment.id, "run_id": run_id, "position": place}
+            for place, run_id in linked.items()
+        ),
     )
     settle_experiment(session, now, experiment)
     session.flush()
@@ -88,21 +101,30 @@ def accept(
 
 
 def _queued_run(
-    experiment_id: UUID, pack_id: int, member: int, run: RunSpec, cell: str, now: datetime
-) -> Run:
-    return Run(
-        id=uuid4(),
-        experiment_id=experiment_id,
-        pack_id=pack_id,
-        member=member,
-        cell_hash=cell,
-        spec=run.model_dump(mode="json"),
-        label=label_of(run.learner),
-        target_kind=run.target.kind,
-        learner_kind=run.learner.kind,
-        n=run.n,
-        dim=run.dim,
-        seed=run.seed,
-        status=RunStatus.QUEUED,
-        created_at=now,
-    )
+    experiment_id: UUID, pack_id: int, member: int, run_id: UUID, run: RunSpec, cell: str, now: datetime
+) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "experiment_id": experiment_id,
+        "pack_id": pack_id,
+        "member": member,
+        "cell_hash": cell,
+        "spec": run.model_dump(mode="json"),
+        "label": label_of(run.learner),
+        "target_kind": run.target.kind,
+        "learner_kind": run.learner.kind,
+        "n": run.n,
+        "dim": run.dim,
+        "seed": run.seed,
+        "status": RunStatus.QUEUED,
+        "attempts": 0,
+        "created_at": now,
+    }
+
+
+def _insert(session: Session, model: type[Base], rows: Iterable[dict[str, Any]]) -> None:
+    """Insert rows some thousands at a time: a grid of 10⁵ cells is never held as objects of the session."""
+    table = Base.metadata.tables[model.__tablename__]
+    remaining = iter(rows)
+    while some := list(islice(remaining, _ROWS_A_STATEMENT)):
+        session.connection().execute(insert(table), some)
