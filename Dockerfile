@@ -20,15 +20,15 @@ RUN python -m venv /opt/bfc
 COPY pyproject.toml constraints.txt README.md ./
 
 FROM dependencies AS api-dependencies
-RUN pip install --quiet -c constraints.txt '.[api]'
+RUN pip install --quiet -c constraints.txt '.[api,s3]'
 
 FROM dependencies AS worker-dependencies
 ARG PIP_EXTRA_INDEX_URL=
-RUN pip install --quiet -c constraints.txt '.[worker]'
+RUN pip install --quiet -c constraints.txt '.[worker,s3]'
 
 FROM dependencies AS worker-gpu-dependencies
 ARG PIP_EXTRA_INDEX_URL=
-RUN pip install --quiet -c constraints.txt '.[worker]'
+RUN pip install --quiet -c constraints.txt '.[worker,s3]'
 
 FROM dependencies AS wheel
 COPY bfc_core bfc_core

@@ -98,10 +98,12 @@ class Plan(Answer):
 
 
 class RunMetrics(Answer):
-    """Numbers on fresh samples; null where they were not finite. Keys are the target's levels."""
+    """Numbers on fresh samples; null where they were not finite. Keys are the target's levels, or its degrees."""
 
     nmse: float | None = None
     variance_explained: dict[int, float | None] = Field(default_factory=dict)
+    degree_coefficient: dict[int, float | None] = Field(default_factory=dict)
+    degree_variance_explained: dict[int, float | None] = Field(default_factory=dict)
     feature_error: dict[int, float | None] = Field(default_factory=dict)
     feature_error_scale_free: dict[int, float | None] = Field(default_factory=dict)
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -20,6 +20,22 @@ KEEP = 2
 
 _WORTH_SECONDS = 1.0
 """Work that is not lost between the units of a pack, each of which may be much shorter or longer."""
+
+
+class Checkpoints(Protocol):
+    """Where a pack saves itself and finds itself again."""
+
+    def due(self) -> bool:
+        """Whether a periodic save is worth its time."""
+        ...
+
+    def save(self, step: int, state: dict[str, Any]) -> object:
+        """Keep ``state`` as the newest."""
+        ...
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state; None where there is none."""
+        ...
 
 
 class CheckpointFolder:

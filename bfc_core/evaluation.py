@@ -1,6 +1,7 @@
 """From a run's spec to its samples, and from a fitted predictor to its report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -10,12 +11,16 @@ from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated
 from bfc_core.metrics.features import feature_error, feature_error_scale_free
-from bfc_core.metrics.regression import level_coefficients, normalised_mse
+from bfc_core.metrics.regression import degree_coefficients, level_coefficients, normalised_mse
 from bfc_core.seeding import generator_for
-from bfc_core.specs import Metrics, Outcome, Report, RunSpec
+from bfc_core.specs import AnyInputs, Metrics, Outcome, Report, RunSpec
 from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
 from bfc_core.targets.classification import ClassificationTarget, labels_of
+from bfc_core.targets.degrees import degree_parts
+
+DEGREE_ROWS = 1000
+"""Rows on which a predictor is taken apart by degree: always the first of the test samples."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,27 @@ class Problem:
     y: Float[Tensor, " n"]
     test_x: Float[Tensor, "t dim"]
     test_y: Float[Tensor, " t"]
+    degrees: "Degrees | None" = None
+
+    @property
+    def degree_parts(self) -> dict[int, Float[Tensor, " r"]]:
+        """The target's parts by degree on the first :data:`DEGREE_ROWS` test rows; empty where not defined."""
+        return {} if self.degrees is None else _parts_of(self.degrees)
+
+
+@dataclass(frozen=True)
+class Degrees:
+    """Names a target and rows whose parts by degree are asked for: runs that share them share the work."""
+
+    name: str
+    target: Target = field(compare=False)
+    law: AnyInputs = field(compare=False)
+    x: Float[Tensor, "r dim"] = field(compare=False)
+
+
+@lru_cache(maxsize=64)
+def _parts_of(degrees: Degrees) -> dict[int, Float[Tensor, " r"]]:
+    return degree_parts(degrees.target, degrees.law, degrees.x)
 
 
 def pose(spec: RunSpec) -> Problem:
@@ -47,7 +73,9 @@ def pose(spec: RunSpec) -> Problem:
         y = y + spec.target.label_noise * test_y.std() * noise
     if isinstance(target, ClassificationTarget):
         y, test_y = labels_of(y), labels_of(test_y)
-    return Problem(target, x, y, test_x, test_y)
+    rows = test_x[:DEGREE_ROWS].clone()
+    name = f"{spec.target.canonical_json()}|{spec.inputs.canonical_json()}|{spec.dim}|{spec.seed}|{len(rows)}"
+    return Problem(target, x, y, test_x, test_y, Degrees(name, target, spec.inputs, rows))
 
 
 def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
@@ -91,12 +119,15 @@ def measure(predictor: Predictor, problem: Problem) -> Metrics:
         accuracy = accuracy_of(predicted, problem.test_y)
         scaled, predicted = calibrated(predicted, problem.test_x[:, 0]), labels_of(predicted)
     coefficients = level_coefficients(scaled, problem.target.parts(problem.test_x))
+    by_degree = degree_coefficients(scaled[:DEGREE_ROWS], problem.degree_parts)
     return Metrics(
         nmse=normalised_mse(predicted, problem.test_y),
         accuracy=accuracy,
         error=None if accuracy is None else 1 - accuracy,
         level_coefficient=dict(coefficients),
         variance_explained={level: 1 - (1 - beta) ** 2 for level, beta in coefficients.items()},
+        degree_coefficient=dict(by_degree),
+        degree_variance_explained={degree: 1 - (1 - beta) ** 2 for degree, beta in by_degree.items()},
         feature_error={level: feature_error(feature, true[level]) for level, feature in found.items()},
         feature_error_scale_free={
             level: feature_error_scale_free(feature, true[level]) for level, feature in found.items()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.evaluation import pose, report_of
@@ -10,6 +11,8 @@ from bfc_core.learners.exact_algorithm_1 import ExactPack, is_exact
 from bfc_core.learners.hierarchical import HierarchicalPack
 from bfc_core.learners.hierarchy_search import fit_by_search, searches
 from bfc_core.learners.kernel_pack import KernelPack
+from bfc_core.learners.network_file import NAME, save_network
+from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.packing import packs_of
 from bfc_core.specs import Recipe, Report, RunSpec
 from bfc_core.training.progress import Observer, SilentObserver
@@ -22,12 +25,14 @@ def execute_pack(
     checkpoints: CheckpointFolder | None = None,
     memory_limit_bytes: int | None = None,
     kernel_cache: EigendecompositionFolder | None = None,
+    artifacts: Path | None = None,
 ) -> list[Report]:
     """Train and evaluate every run of a pack; one report a run, in order.
 
     A run's report does not depend on its pack mates. Divergence and cancellation are outcomes. With
     ``checkpoints`` the pack continues from the newest sound checkpoint and the numbers are those of
-    an uninterrupted execution. ``kernel_cache`` keeps eigendecompositions between packs.
+    an uninterrupted execution. ``kernel_cache`` keeps eigendecompositions between packs. What a
+    run's budget keeps is written to ``artifacts / str(position of the run)``.
 
     Raises:
         ValueError: the runs are no pack: their shapes do not agree.
@@ -42,10 +47,14 @@ def execute_pack(
     started = time.monotonic()
     problems = [pose(spec) for spec in specs]
     if searches(specs[0].learner):
-        fitted = fit_by_search(specs, problems, observer, device)
+        fitted = fit_by_search(specs, problems, observer, device, checkpoints)
     else:
         pack = ExactPack if is_exact(specs[0].learner) else HierarchicalPack
         fitted = pack(specs, problems, observer, device, checkpoints).fit()
     reports = [report_of(fit, problem, seconds=0.0) for fit, problem in zip(fitted, problems, strict=True)]
+    if artifacts is not None:
+        for run, (spec, fit) in enumerate(zip(specs, fitted, strict=True)):
+            if spec.budget.keep_predictor and isinstance(fit.predictor, NetworkPredictor):
+                save_network(fit.predictor, spec, artifacts / str(run) / NAME)
     seconds = (time.monotonic() - started) / len(specs)
     return [report.model_copy(update={"seconds": seconds}) for report in reports]

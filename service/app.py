@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import Depends, FastAPI
 
 from service.api_keys.endpoints import router as api_keys
+from service.artifacts.endpoints import router as artifacts
 from service.auth import KeyUse, authorize
 from service.catalogue.endpoints import router as catalogue
 from service.complexity.endpoints import router as complexity
@@ -28,6 +29,7 @@ from service.reproductions.endpoints import router as reproductions
 from service.runs.endpoints import router as runs
 from service.runs.reconciler import Reconciler
 from service.schema import install_schema
+from service.store.opening import open_store
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -59,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings, app.state.database, app.state.publisher = settings, database, publisher
+    app.state.store = open_store(settings)
     app.state.key_use = KeyUse()
     app.state.feeds = Feeds(database)
     app.state.metrics = Metrics(database, settings, app.state.feeds)
@@ -70,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         experiments,
         complexity_searches,
         runs,
+        artifacts,
         reproductions,
         catalogue,
         api_keys,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -50,6 +50,24 @@ class Settings(BaseSettings):
         default="", description="put before every queue name; lets tests share a broker"
     )
     busy_timeout: Duration = Field(default=timedelta(seconds=30), description="of SQLite writers")
+
+    # What machines share beside the database: checkpoints and artifacts
+    store_url: str = Field(
+        default="",
+        description="file:///folder or s3://bucket/prefix, one of a deployment; empty: artifacts lie in data_dir, "
+        "and checkpoints are seen by this machine alone",
+    )
+    store_endpoint: str = Field(default="", description="of S3, where it is not Amazon's: https://host:port")
+    store_region: str = "us-east-1"
+    store_access_key_id: SecretStr | None = Field(
+        default=None, description="else AWS_… or the machine's role"
+    )
+    store_secret_access_key: SecretStr | None = None
+    store_timeout: Duration = Field(default=timedelta(seconds=30), description="for one request to S3")
+    artifact_limit_bytes: Bytes = Field(default=256 * 2**20, description="largest file that a run may keep")
+    artifact_retention: Duration = Field(
+        default=timedelta(days=30), description="how long the files of a run are kept"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
 
@@ -85,8 +103,15 @@ class Settings(BaseSettings):
         default=timedelta(seconds=1), description="least time between two progress writes of a pack"
     )
 
+    # Queues: one per resource. Workers take from ``queue``.
+    queue: str = Field(default="train.cpu", description="where accepted packs wait; what a worker takes from")
+    network_queue: str = Field(
+        default="",
+        description="where packs that train networks wait instead, so that GPU workers take them: train.gpu; of the "
+        "API, and the same for all of them",
+    )
+
     # Worker
-    queue: str = "train.cpu"
     device: str = Field(default="cpu", description="cpu, cuda, or a GPU's UUID (GPU-…)")
     concurrency: Annotated[int, Field(ge=1, le=256)] = 1
     child_start: Literal["forkserver", "spawn"] = Field(
@@ -126,5 +151,14 @@ class Settings(BaseSettings):
         if self.lease < 2 * self.heartbeat_interval:
             raise ValueError(
                 "lease must be at least twice heartbeat_interval: one lost heartbeat must not lose a pack"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_pack_a_gpu(self) -> Self:
+        if self.device != "cpu" and self.concurrency > 1:
+            raise ValueError(
+                "a GPU trains one pack at a time, or two would run out of its memory together: set concurrency to 1 "
+                "and start one worker a GPU"
             )
         return self

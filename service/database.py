@@ -72,6 +72,11 @@ def open_database(
             max_overflow=20,
             connect_args={
                 "connect_timeout": 5,
+                # A network that is cut says nothing: without these a write to it waits for a quarter of an hour.
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 30_000,
                 "options": f"-c idle_in_transaction_session_timeout={int(idle_timeout.total_seconds() * 1000)}",
             },
         )

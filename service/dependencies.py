@@ -12,6 +12,7 @@ from service.database import Database
 from service.events import Feeds
 from service.jobs import Publisher
 from service.pagination import MAX_LIMIT
+from service.store.base import Store
 
 
 def _settings(request: Request) -> Settings:
@@ -39,6 +40,11 @@ def _feeds(request: Request) -> Feeds:
     return feeds
 
 
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
 def refuse_unknown_parameters(request: Request) -> None:
     """Refuse query parameters that the operation does not have: a misspelt filter must not answer everything.
 
@@ -60,6 +66,7 @@ def refuse_unknown_parameters(request: Request) -> None:
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 PublisherDep = Annotated[Publisher, Depends(_publisher)]
+StoreDep = Annotated[Store, Depends(_store)]
 FeedsDep = Annotated[Feeds, Depends(_feeds)]
 # scope="function": the session is closed before the answer begins, so a slow reader holds no connection.
 ReadingDep = Annotated[Session, Depends(_reading, scope="function")]

@@ -63,6 +63,27 @@ class RunNotFoundError(ServiceError):
         super().__init__(f"there is no run {run_id}")
 
 
+class ArtifactNotFoundError(ServiceError):
+    """A run has no file of this name, or has it no longer."""
+
+    status_code, code, title = 404, "artifact_not_found", "Artifact not found"
+
+    def __init__(self, run_id: UUID, name: str) -> None:
+        super().__init__(
+            f"run {run_id} has no artifact {name!r}; its budget did not keep it, or its time is over"
+        )
+
+
+class StoreAwayError(ServiceError):
+    """The store of files does not answer."""
+
+    status_code, code, title = 503, "store_unavailable", "Store unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "10"}
+
+    def __init__(self) -> None:
+        super().__init__("the store that holds files does not answer; ask again in a moment")
+
+
 class KindNotFoundError(ServiceError):
     """The catalogue has no such kind."""
 

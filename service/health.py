@@ -1,5 +1,6 @@
 """/healthz: the process answers. /readyz: whether work that is accepted now will be done."""
 
+import time
 from datetime import timedelta
 from typing import Literal
 
@@ -11,14 +12,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations.upgrade import current_revision, newest_revision
 from service.config import Settings
 from service.database import Database, database_now
-from service.dependencies import DatabaseDep, PublisherDep, SettingsDep
+from service.dependencies import DatabaseDep, PublisherDep, SettingsDep, StoreDep
 from service.jobs import Publisher
 from service.models import Worker
+from service.store.base import Store, StoreUnavailableError
+from service.store.opening import probe
 
 router = APIRouter(tags=["health"])
 
 WORKER_SILENCE = 3
 """Heartbeats that a worker may miss before it counts as gone."""
+
+
+STORE_CHECK_SECONDS = 15.0
 
 
 class Liveness(BaseModel):
@@ -50,11 +56,11 @@ def get_health() -> Liveness:
 @router.get(
     "/readyz",
     operation_id="health_ready",
-    summary="Database, migrations, broker and workers",
+    summary="Database, migrations, broker, store and workers",
     responses={503: {"model": Readiness, "description": "Something that work depends on is away"}},
 )
 def get_readiness(
-    settings: SettingsDep, database: DatabaseDep, publisher: PublisherDep, response: Response
+    settings: SettingsDep, database: DatabaseDep, publisher: PublisherDep, store: StoreDep, response: Response
 ) -> Readiness:
     """Say what is there and what is not; 503 where anything is missing."""
     checks = {"database": _database_check(database)}
@@ -63,6 +69,7 @@ def get_readiness(
     if all(check.ok for check in checks.values()):
         checks["workers"] = _workers_check(database, settings)
     checks["broker"] = _broker_check(publisher, settings.queue)
+    checks["store"] = _store_check(store)
     ready = all(check.ok for check in checks.values())
     response.status_code = 200 if ready else 503
     return Readiness(status="ready" if ready else "not_ready", checks=checks)
@@ -105,3 +112,20 @@ def _broker_check(publisher: Publisher, queue: str) -> Check:
     except Exception:  # noqa: BLE001 - each transport has its own errors; whichever it is, the broker is away
         return Check(ok=False, detail="the broker does not answer; the reconciler will publish when it does")
     return Check(ok=True, detail=f"{waiting} wake-ups waiting")
+
+
+_probed: dict[str, tuple[float, Check]] = {}
+
+
+def _store_check(store: Store) -> Check:
+    """Write and read the store; asked again only after a while, since balancers ask every few seconds."""
+    known = _probed.get(store.place)
+    if known is not None and time.monotonic() < known[0]:
+        return known[1]
+    try:
+        probe(store)
+        check = Check(ok=True, detail="can be written and read")
+    except StoreUnavailableError:
+        check = Check(ok=False, detail="the store cannot be written and read")
+    _probed[store.place] = (time.monotonic() + STORE_CHECK_SECONDS, check)
+    return check

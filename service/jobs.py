@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Iterable
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery
 from kombu import Queue as BrokerQueue
@@ -35,12 +35,21 @@ def queue_name(settings: Settings, queue: str) -> str:
     return f"{settings.broker_prefix}{queue}"
 
 
+def broker_queue(settings: Settings, queue: str) -> BrokerQueue:
+    """A queue as everybody declares it: two declarations that differ are an error of the broker."""
+    name = queue_name(settings, queue)
+    arguments: dict[str, Any] = {}
+    if not settings.broker_url.startswith(("filesystem:", "redis")):
+        # A pack lasts hours; the broker's own limit on an unacknowledged message is 30 minutes.
+        arguments = {"x-queue-type": "quorum", "x-consumer-timeout": _WEEK_SECONDS * 1000}
+    return BrokerQueue(name, routing_key=name, queue_arguments=arguments)
+
+
 def broker_configuration(settings: Settings, queues: Iterable[str]) -> dict[str, Any]:
     """Celery settings that the publisher and the worker must agree on."""
     seconds = settings.broker_timeout.total_seconds()
     url = settings.broker_url
     options: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
     if url.startswith("filesystem:"):
         url = f"{_FILE_SCHEME}://localhost"
         options = {"folder": str(settings.data_dir.absolute() / "broker"), "polling_interval": 0.1}
@@ -55,17 +64,15 @@ def broker_configuration(settings: Settings, queues: Iterable[str]) -> dict[str,
         }
     else:
         options = {"confirm_publish": True, "connect_timeout": seconds}
-        # A pack lasts hours; the broker's own limit on an unacknowledged message is 30 minutes.
-        arguments = {"x-queue-type": "quorum", "x-consumer-timeout": _WEEK_SECONDS * 1000}
-    names = [queue_name(settings, queue) for queue in queues]
+    declared = [broker_queue(settings, queue) for queue in queues]
     return {
         "broker_url": url,
         "broker_transport_options": options,
         "broker_connection_timeout": seconds,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "task_queues": [BrokerQueue(name, routing_key=name, queue_arguments=arguments) for name in names],
-        "task_default_queue": names[0],
+        "task_queues": declared,
+        "task_default_queue": declared[0].name,
         "task_ignore_result": True,
         "task_publish_retry": False,
         "task_serializer": "json",
@@ -140,7 +147,8 @@ class Publisher:
                 self._app.send_task(
                     TASK,
                     kwargs={"pack_id": wakeup.pack_id},
-                    queue=queue_name(self._settings, wakeup.queue),
+                    # Whatever queue the pack is in, also one that this process's settings do not name.
+                    queue=cast("str", broker_queue(self._settings, wakeup.queue)),
                     retry=False,
                     ignore_result=True,
                     confirm_timeout=self._settings.broker_timeout.total_seconds(),

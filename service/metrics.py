@@ -100,8 +100,9 @@ class WorkCollector(Collector):
         yield build
         yield from _runs(session)
         yield from _reports(session)
-        yield from _queues(session)
-        yield from _workers(session, WORKER_SILENCE * self._settings.heartbeat_interval)
+        configured = {self._settings.queue, self._settings.network_queue} - {""}
+        yield from _queues(session, configured)
+        yield from _workers(session, WORKER_SILENCE * self._settings.heartbeat_interval, configured)
         yield _counter(
             session,
             "bfc_lease_expired",
@@ -165,7 +166,7 @@ def _reports(session: Session) -> Iterator[Metric]:
     yield steps
 
 
-def _queues(session: Session) -> Iterator[Metric]:
+def _queues(session: Session, configured: set[str]) -> Iterator[Metric]:
     started, created = Pack.started_at.expression, Pack.created_at.expression
     seconds = _seconds(session, started) - _seconds(session, created)
     waited = session.execute(
@@ -179,20 +180,44 @@ def _queues(session: Session) -> Iterator[Metric]:
     yield wait
     now = database_now(session)
     waiting = session.execute(
-        select(Pack.queue, func.count(), func.min(Pack.run_after))
-        .where(Pack.status == PackStatus.QUEUED, Pack.held_at.is_(None))
+        select(Pack.queue, func.count(), func.min(Pack.run_after), func.sum(Pack.estimated_seconds))
+        .where(Pack.status == PackStatus.QUEUED, Pack.held_at.is_(None), Pack.run_after <= now)
         .group_by(Pack.queue)
     ).all()
     depth = GaugeMetricFamily("bfc_queue_packs", "Packs that wait to be claimed", labels=["queue"])
     age = GaugeMetricFamily("bfc_queue_oldest_seconds", "How long the oldest of them waits", labels=["queue"])
-    for queue, count, oldest in waiting:
+    work = GaugeMetricFamily(
+        "bfc_queue_estimated_seconds", "What the plans say of their compute seconds", labels=["queue"]
+    )
+    for queue, count, oldest, estimated in waiting:
         depth.add_metric([queue], count)
         age.add_metric([queue], max(0.0, (now - oldest).total_seconds()))
-    yield depth
-    yield age
+        work.add_metric([queue], float(estimated))
+    # An autoscaler takes an absent series for one it cannot read, and leaves the workers as they are.
+    for queue in sorted(configured - {row[0] for row in waiting}):
+        for family in (depth, age, work):
+            family.add_metric([queue], 0)
+    yield from (depth, age, work)
+    wanted = GaugeMetricFamily(
+        "bfc_wanted_slots",
+        "Packs that run or could: as many slots would leave none waiting",
+        labels=["queue"],
+    )
+    running = _running(session)
+    waits = {row[0]: row[1] for row in waiting}
+    for queue in sorted(configured | running.keys() | waits.keys()):
+        wanted.add_metric([queue], running.get(queue, 0) + waits.get(queue, 0))
+    yield wanted
 
 
-def _workers(session: Session, silence: timedelta) -> Iterator[Metric]:
+def _running(session: Session) -> dict[str, int]:
+    rows = session.execute(
+        select(Pack.queue, func.count()).where(Pack.status == PackStatus.RUNNING).group_by(Pack.queue)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _workers(session: Session, silence: timedelta, configured: set[str]) -> Iterator[Metric]:
     alive = session.execute(
         select(
             Worker.device,
@@ -204,17 +229,15 @@ def _workers(session: Session, silence: timedelta) -> Iterator[Metric]:
         .where(Worker.stopped_at.is_(None), Worker.heartbeat_at >= database_now(session) - silence)
         .group_by(Worker.device, Worker.queue)
     ).all()
-    rows = session.execute(
-        select(Pack.queue, func.count()).where(Pack.status == PackStatus.RUNNING).group_by(Pack.queue)
-    )
-    running = {row[0]: row[1] for row in rows}
+    running = _running(session)
     workers = GaugeMetricFamily("bfc_workers", "Workers that have shown themselves lately", labels=["device"])
     last = GaugeMetricFamily(
         "bfc_worker_last_heartbeat_timestamp_seconds", "Newest sign of life", labels=["device"]
     )
+    total = GaugeMetricFamily("bfc_slots", "Packs that workers can hold at a time", labels=["queue"])
     free = GaugeMetricFamily("bfc_free_slots", "Packs that could start now", labels=["queue"])
     by_device: dict[str, tuple[int, float]] = {}
-    slots: dict[str, int] = {}
+    slots: dict[str, int] = dict.fromkeys(sorted(configured), 0)
     for device, queue, count, concurrency, heartbeat in alive:
         number, newest = by_device.get(device, (0, 0.0))
         by_device[device] = (number + count, max(newest, heartbeat.timestamp()))
@@ -223,8 +246,9 @@ def _workers(session: Session, silence: timedelta) -> Iterator[Metric]:
         workers.add_metric([device], number)
         last.add_metric([device], newest)
     for queue, number in slots.items():
+        total.add_metric([queue], number)
         free.add_metric([queue], max(0, number - running.get(queue, 0)))
-    yield from (workers, last, free)
+    yield from (workers, last, total, free)
 
 
 def _counter(session: Session, name: str, help_text: str, query: object) -> Metric:

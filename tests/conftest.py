@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from functools import cache
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
@@ -60,3 +61,25 @@ def redis_url() -> str:
 def rabbitmq_url() -> str:
     """Address of RabbitMQ; queues are kept apart by ``broker_prefix``."""
     return RABBITMQ
+
+
+@pytest.fixture
+def bucket() -> Iterator[dict[str, str]]:
+    """A bucket on an S3 server of this test's own, as settings."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - seconds of import that few tests need
+
+    server = ThreadedMotoServer(ip_address="0.0.0.0", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    # Servers of one process share their buckets.
+    name = f"bfc-test-{uuid4().hex[:12]}"
+    urlopen(Request(f"{endpoint}/{name}", method="PUT")).close()
+    yield {
+        "store_url": f"s3://{name}/lab",
+        "store_endpoint": endpoint,
+        "store_access_key_id": "tester",
+        "store_secret_access_key": "correcthorse",
+        "store_timeout": "5",
+    }
+    server.stop()

@@ -12,10 +12,11 @@ from service.database import open_database
 from service.jobs import Publisher
 from service.parent_watch import watch_parent
 from service.runs.reconciler import Reconciler
+from service.store.opening import open_store
 from service.telemetry import configure_logging
 from worker.celery_app import build_app
 from worker.child_process import ChildStarter
-from worker.devices import choose_device
+from worker.devices import choose_device, hold_device
 from worker.housekeeping import Housekeeping
 from worker.slots import WorkerSlot
 from worker.training import Training
@@ -31,14 +32,16 @@ def main() -> int:
     # Children inherit it; the number of threads of OpenMP and the visible GPUs are read once, at import of torch.
     threads = settings.child_threads or max(1, (os.cpu_count() or 1) // settings.concurrency)
     os.environ.update({"OMP_NUM_THREADS": str(threads), **device.environment})  # noqa: TID251
+    gpu = hold_device(device, settings.data_dir)
     slot = WorkerSlot(settings.data_dir)
     database = open_database(settings.database_url, settings.busy_timeout)
     publisher = Publisher(settings)
     publisher.start()
     starter = ChildStarter(settings.child_start, settings.waiting_children)
     starter.warm()
-    training = Training(settings, database, publisher, starter, device, slot.worker_id)
-    housekeeping = Housekeeping(settings, database, publisher, slot, lambda: training.fenced_writes)
+    store = open_store(settings)
+    training = Training(settings, database, publisher, starter, device, slot.worker_id, store)
+    housekeeping = Housekeeping(settings, database, publisher, slot, store, lambda: training.fenced_writes)
     reconciler = Reconciler(database, publisher, settings, also=housekeeping.tick)
     warn_of_broker_settings(settings)
     housekeeping.begin()
@@ -67,6 +70,8 @@ def main() -> int:
     publisher.stop()
     database.dispose()
     slot.release()
+    if gpu is not None:
+        gpu.release()
     logger.info("worker.stopped id=%s", slot.worker_id)
     return int(worker.exitcode or 0)
 

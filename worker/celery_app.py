@@ -58,6 +58,9 @@ def build_app(settings: Settings, train: Callable[[int], None]) -> Celery:
         worker_pool="threads",
         worker_concurrency=settings.concurrency,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        # RabbitMQ closes the channel of whoever holds a message longer than its consumer timeout. Celery would
+        # end the worker for it; here the pack goes on, and a new channel brings the message once more.
+        broker_channel_error_retry=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_enable_remote_control=False,

@@ -150,7 +150,13 @@ def _train(job: ChildJob, observer: PipeObserver) -> None:
         else None
     )
     reports = execute_pack(
-        specs, observer, job.device, checkpoints, job.kernel_memory_limit_bytes, kernel_cache
+        specs,
+        observer,
+        job.device,
+        checkpoints,
+        job.kernel_memory_limit_bytes,
+        kernel_cache,
+        artifacts=Path(job.artifacts),
     )
     observer.crash_at("before_result_file")
     _write_result(Path(job.result), [report.model_dump_json() for report in reports])

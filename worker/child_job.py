@@ -17,6 +17,7 @@ class ChildJob(BaseModel):
     earlier: list[str]
     log: str
     result: str
+    artifacts: str
     checkpoint_interval_seconds: float
     kernel_memory_limit_bytes: int
     kernel_cache: str | None = None

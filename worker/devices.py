@@ -1,6 +1,9 @@
 """Which device a child trains on, chosen without torch: the worker process never imports it."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,24 @@ def choose_device(setting: str) -> DeviceChoice:
     if setting.startswith(("GPU-", "MIG-")):
         return DeviceChoice("cuda", {"CUDA_VISIBLE_DEVICES": setting})
     raise ValueError(f"device must be cpu, cuda, cuda:N or a GPU's UUID, it is {setting!r}")
+
+
+def hold_device(choice: DeviceChoice, data_dir: Path) -> FileLock | None:
+    """Take a GPU for the life of this process; None for the CPU, which workers share.
+
+    Raises:
+        RuntimeError: another worker of this data folder has it.
+    """
+    if choice.torch_name == "cpu":
+        return None
+    name = choice.environment.get("CUDA_VISIBLE_DEVICES", "0")
+    folder = data_dir.absolute() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"gpu-{name.replace('/', '-')}.lock", thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RuntimeError(
+            f"another worker trains on GPU {name}: start one worker a GPU, each with BFC_DEVICE of its own"
+        ) from None
+    return lock

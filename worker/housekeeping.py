@@ -1,24 +1,33 @@
 """What a worker does beside training: show itself, take over from the dead, delete files of ended packs."""
 
+import logging
 import os
+import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
+from service.artifacts.retention import delete_expired
 from service.config import Settings
 from service.database import Database, database_now
 from service.jobs import Publisher
 from service.models import Pack, PackStatus, Worker
 from service.runs import lifecycle
 from service.runs.cell import code_version
-from worker.pack_folder import delete_packs, packs_on_disk
+from service.store.base import Store, StoreUnavailableError
+from service.store.opening import is_shared
+from worker.pack_folder import PACKS, delete_packs, packs_on_disk
 from worker.slots import WorkerSlot
 
+logger = logging.getLogger(__name__)
+
 _SWEEP_SECONDS = 60.0
+STORE_SWEEP_SECONDS = 600.0
+_IDS_A_QUERY = 1000
 
 
 class Housekeeping:
@@ -30,15 +39,18 @@ class Housekeeping:
         database: Database,
         publisher: Publisher,
         slot: WorkerSlot,
+        store: Store,
         fenced_writes: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._database = database
         self._publisher = publisher
         self._slot = slot
+        self._store = store
         self._fenced_writes = fenced_writes
         self._has_taken_over = False
         self._next_sweep = 0.0
+        self._next_store_sweep = 0.0
 
     def begin(self) -> None:
         """Take over from this slot's predecessor; with the database away the next tick does it."""
@@ -59,6 +71,12 @@ class Housekeeping:
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
             self._sweep()
+        if time.monotonic() >= self._next_store_sweep:
+            # Workers sweep one store together: at moments of their own, and what one deletes the others do not find.
+            self._next_store_sweep = (
+                time.monotonic() + random.SystemRandom().uniform(0.5, 1.5) * STORE_SWEEP_SECONDS
+            )
+            self._sweep_store()
 
     def end(self) -> None:
         """Say that this worker is gone."""
@@ -94,13 +112,28 @@ class Housekeeping:
             row.fenced_writes = self._fenced_writes()
 
     def _sweep(self) -> None:
-        kept = packs_on_disk(self._settings.data_dir)
-        if not kept:
-            return
+        delete_packs(self._settings.data_dir, self._ended(packs_on_disk(self._settings.data_dir)))
+
+    def _sweep_store(self) -> None:
+        try:
+            with suppress(DBAPIError):
+                delete_expired(self._database, self._store, self._settings.artifact_retention)
+            if is_shared(self._settings):
+                there = [int(name) for name in self._store.folders(PACKS) if name.isdecimal()]
+                for pack_id in self._ended(there):
+                    self._store.delete(f"{PACKS}/{pack_id}")
+        except StoreUnavailableError as error:
+            logger.warning("store.not_swept error=%s", error)
+
+    def _ended(self, pack_ids: Sequence[int]) -> list[int]:
+        """Those of the packs that have ended."""
+        ended: list[int] = []
         with self._database.reading() as session:
-            ended = session.scalars(
-                select(Pack.id).where(
-                    Pack.id.in_(kept), Pack.status.not_in([PackStatus.QUEUED, PackStatus.RUNNING])
+            for start in range(0, len(pack_ids), _IDS_A_QUERY):
+                ended += session.scalars(
+                    select(Pack.id).where(
+                        Pack.id.in_(pack_ids[start : start + _IDS_A_QUERY]),
+                        Pack.status.not_in([PackStatus.QUEUED, PackStatus.RUNNING]),
+                    )
                 )
-            ).all()
-        delete_packs(self._settings.data_dir, ended)
+        return ended

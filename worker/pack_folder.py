@@ -21,6 +21,10 @@ from service.runs.claims import Claim
 
 RESULT = "result.json"
 LOG = "child.log"
+ARTIFACTS = "artifacts"
+PACKS = "packs"
+"""Folder of checkpoints, in the data folder and in the store."""
+
 _TAIL_BYTES = 4096
 
 
@@ -37,11 +41,31 @@ class PackFolder:
         digest = hashlib.sha256(code_version().encode())
         for run_id in claim.run_ids:
             digest.update(run_id.bytes)
-        members = data_dir.absolute() / "packs" / str(claim.pack_id) / digest.hexdigest()[:16]
+        members = data_dir.absolute() / PACKS / str(claim.pack_id) / digest.hexdigest()[:16]
         folder = members / f"{claim.fence:08d}"
         folder.mkdir(parents=True, exist_ok=True)
-        earlier = sorted((entry for entry in members.iterdir() if entry.name < folder.name), reverse=True)
-        return cls(folder, tuple(earlier))
+        return cls(folder, ()).refreshed()
+
+    def refreshed(self) -> "PackFolder":
+        """The same folder with the earlier ones that are there now."""
+        siblings = self.folder.parent.iterdir()
+        earlier = sorted((entry for entry in siblings if entry.name < self.folder.name), reverse=True)
+        return PackFolder(self.folder, tuple(earlier))
+
+    @property
+    def key(self) -> str:
+        """What the keys of this attempt begin with, in the store."""
+        return "/".join(self.folder.parts[-4:])
+
+    @property
+    def members_key(self) -> str:
+        """What the keys of all attempts of these runs begin with."""
+        return "/".join(self.folder.parts[-4:-1])
+
+    @property
+    def artifacts(self) -> Path:
+        """Where the child writes what runs keep, one folder a run."""
+        return self.folder / ARTIFACTS
 
     @property
     def result(self) -> Path:
@@ -62,12 +86,12 @@ class PackFolder:
         except OSError:
             return ""
 
-    def finished_result(self, claim: Claim) -> dict[UUID, Report] | None:
-        """Reports that an attempt has finished but not committed; None where there are none."""
+    def finished(self, claim: Claim) -> tuple["PackFolder", dict[UUID, Report]] | None:
+        """The attempt that has finished but not committed, and its reports; None where there is none."""
         for folder in (self.folder, *self.earlier):
             reports = read_result(folder / RESULT, claim)
             if reports is not None:
-                return reports
+                return PackFolder(folder, ()), reports
         return None
 
 
@@ -87,12 +111,12 @@ def read_result(file: Path, claim: Claim) -> dict[UUID, Report] | None:
 def delete_packs(data_dir: Path, pack_ids: Collection[int]) -> None:
     """Delete every file of packs that have ended."""
     for pack_id in pack_ids:
-        shutil.rmtree(data_dir.absolute() / "packs" / str(pack_id), ignore_errors=True)
+        shutil.rmtree(data_dir.absolute() / PACKS / str(pack_id), ignore_errors=True)
 
 
 def packs_on_disk(data_dir: Path) -> list[int]:
     """Packs that have files."""
-    folder = data_dir.absolute() / "packs"
+    folder = data_dir.absolute() / PACKS
     if not folder.is_dir():
         return []
     return [int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()]

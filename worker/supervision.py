@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter
 from bfc_core.specs import Measurement
 from service.config import Settings
 from service.runs.claims import Claim
+from worker.checkpoint_mirror import CheckpointMirror
 from worker.child_process import ChildProcess
 from worker.recorder import Recorder
 
@@ -54,12 +56,14 @@ class Supervision:
         recorder: Recorder,
         settings: Settings,
         draining: threading.Event,
+        mirror: CheckpointMirror | None = None,
     ) -> None:
         self._child = child
         self._claim = claim
         self._recorder = recorder
         self._settings = settings
         self._draining = draining
+        self._mirror = mirror
         self._member = {run.id: index for index, run in enumerate(claim.runs)}
         self._started = time.monotonic()
         self._last_line = self._started
@@ -94,6 +98,8 @@ class Supervision:
                 self._recorder.measured(runs[document["member"]].id, measurements)
             case "checkpoint":
                 self._recorder.saved(document["step"], document["path"], document["sha256"])
+                if self._mirror is not None:
+                    self._mirror.offer(document["step"], Path(document["path"]), document["sha256"])
             case "stopped":
                 self._recorder.has_stopped([runs[member].id for member in document["members"]])
             case "finished":

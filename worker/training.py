@@ -19,10 +19,14 @@ from service.models import AttemptOutcome
 from service.runs import lifecycle
 from service.runs.claims import Claim, FencedError
 from service.runs.moves import Failure, Wakeup
+from service.store.base import Store, StoreUnavailableError
+from service.store.opening import is_shared
+from worker.artifact_publication import ArtifactPublication, NotAnArtifactError
+from worker.checkpoint_mirror import CheckpointMirror, restore
 from worker.child_job import ChildJob
 from worker.child_process import ChildStarter
 from worker.devices import DeviceChoice
-from worker.pack_folder import PackFolder, delete_packs, read_result
+from worker.pack_folder import PACKS, PackFolder, delete_packs, read_result
 from worker.recorder import Recorder
 from worker.supervision import Ending, EndingKind, Supervision
 
@@ -43,6 +47,7 @@ class Training:
         starter: ChildStarter,
         device: DeviceChoice,
         worker_id: str,
+        store: Store,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -50,6 +55,7 @@ class Training:
         self._starter = starter
         self._device = device
         self._worker_id = worker_id
+        self._store = store
         self.draining = threading.Event()
         """Set when this worker shall end: packs are checkpointed and given back."""
         self.fenced_writes = 0
@@ -100,18 +106,37 @@ class Training:
         folder = PackFolder.of(self._settings.data_dir, claim)
         recorder = Recorder(self._database, claim, self._settings)
         recorder.start()
-        reports = folder.finished_result(claim)
-        if reports is not None:
+        finished = folder.finished(claim)
+        if finished is not None:
             logger.info("pack.result_adopted pack_id=%s", claim.pack_id)
-            self._complete(claim, recorder, reports)
+            self._complete(claim, recorder, *finished)
             return
+        mirror = None
+        if is_shared(self._settings):
+            folder = self._restored(claim, folder)
+            mirror = CheckpointMirror(self._store, folder, recorder.saved)
         try:
             child = self._starter.start(self._job(claim, folder))
         except OSError as error:
             self._end_crashed(claim, recorder, Failure("child_not_started", str(error)))
             return
-        ending = Supervision(child, claim, recorder, self._settings, self.draining).watch()
+        ending = Supervision(child, claim, recorder, self._settings, self.draining, mirror).watch()
+        if mirror is not None:
+            # What is given back goes on elsewhere; what has ended, or is another's by now, needs no checkpoint.
+            is_given_back = ending.kind in {EndingKind.RELEASED, EndingKind.CRASHED}
+            mirror.finish(self._settings.drain_grace.total_seconds()) if is_given_back else mirror.abandon()
         self._end(claim, recorder, folder, ending)
+
+    def _restored(self, claim: Claim, folder: PackFolder) -> PackFolder:
+        """The folder with what an attempt on another machine left in the store."""
+        if claim.attempt == 1:
+            return folder
+        try:
+            return restore(self._store, folder)
+        except (StoreUnavailableError, OSError) as error:
+            # The numbers will be the same; only the time is lost.
+            logger.warning("checkpoint.not_restored pack_id=%s error=%s", claim.pack_id, error)
+            return folder
 
     def _end(self, claim: Claim, recorder: Recorder, folder: PackFolder, ending: Ending) -> None:
         match ending.kind:
@@ -123,7 +148,7 @@ class Training:
                     failure = Failure("result_unreadable", "the result file was damaged on disk")
                     self._end_crashed(claim, recorder, failure)
                 else:
-                    self._complete(claim, recorder, reports)
+                    self._complete(claim, recorder, folder, reports)
             case EndingKind.CANCELLED:
                 self._close(
                     claim, recorder, lambda s: lifecycle.finish_cancelled(s, claim), AttemptOutcome.CANCELLED
@@ -141,15 +166,41 @@ class Training:
             case EndingKind.CRASHED:
                 self._end_crashed(claim, recorder, Failure(ending.code, _with_log(ending.text, folder)))
 
-    def _complete(self, claim: Claim, recorder: Recorder, reports: dict[UUID, Report]) -> None:
+    def _complete(
+        self, claim: Claim, recorder: Recorder, folder: PackFolder, reports: dict[UUID, Report]
+    ) -> None:
         def commit(session: Session) -> list[Wakeup]:
             lifecycle.complete(session, claim, reports)
             return []
 
+        publication = ArtifactPublication(self._store, self._database, claim, self._settings)
+        try:
+            kept = publication.publish(folder.artifacts, lambda: recorder.is_fenced, self.draining)
+        except NotAnArtifactError as error:
+            failure = Failure("artifact_refused", str(error))
+            self._close(
+                claim,
+                recorder,
+                lambda s: lifecycle.fail(s, claim, failure, is_shared=True),
+                AttemptOutcome.FAILED,
+            )
+            return
+        if not kept:
+            self._close(claim, recorder, lambda s: lifecycle.release(s, claim), AttemptOutcome.RELEASED)
+            return
         self._close(claim, recorder, commit, AttemptOutcome.FINISHED)
         self._crash_at("after_commit")
-        delete_packs(self._settings.data_dir, [claim.pack_id])
+        self._delete_files(claim.pack_id)
         logger.info("pack.finished pack_id=%s fence=%s", claim.pack_id, claim.fence)
+
+    def _delete_files(self, pack_id: int) -> None:
+        delete_packs(self._settings.data_dir, [pack_id])
+        if not is_shared(self._settings):
+            return
+        try:
+            self._store.delete(f"{PACKS}/{pack_id}")
+        except StoreUnavailableError as error:  # the sweep will
+            logger.warning("pack.files_left pack_id=%s error=%s", pack_id, error)
 
     def _end_crashed(self, claim: Claim, recorder: Recorder, failure: Failure) -> None:
         logger.warning("pack.crashed pack_id=%s code=%s", claim.pack_id, failure.code)
@@ -190,6 +241,7 @@ class Training:
             earlier=[str(earlier) for earlier in folder.earlier],
             log=str(folder.log),
             result=str(folder.result),
+            artifacts=str(folder.artifacts),
             checkpoint_interval_seconds=settings.checkpoint_interval.total_seconds(),
             kernel_memory_limit_bytes=settings.kernel_memory_limit_bytes,
             kernel_cache=str(settings.data_dir.absolute() / "kernel-cache"),

@@ -178,6 +178,7 @@ _ADVICE = {
     "database": "start the database, or correct BFC_DATABASE_URL of the API",
     "migrations": "run the migrations step: python -m migrations",
     "broker": "start the broker, or correct BFC_BROKER_URL of the API; accepted runs wait for it",
+    "store": "make the folder or bucket of BFC_STORE_URL, or correct its endpoint and credentials",
     "workers": "start a worker; accepted runs wait for one",
 }
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.checkpoint import CheckpointFolder
+from bfc_core.checkpoint import Checkpoints
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
 from bfc_core.learners.network_predictor import NetworkPredictor
@@ -89,7 +89,7 @@ class HierarchicalPack:
         problems: Sequence[Problem],
         observer: Observer,
         device: str,
-        checkpoints: CheckpointFolder | None,
+        checkpoints: Checkpoints | None,
         hierarchies: Sequence[Hierarchy] | None = None,
     ) -> None:
         first = specs[0].learner
@@ -457,6 +457,10 @@ class HierarchicalPack:
         return histories, (int(state["position"][0]), int(state["position"][1])), state["current"]
 
     # ---- results ---------------------------------------------------------------------------------
+
+    def predictor(self, run: int, flat: Float[Tensor, " p"]) -> NetworkPredictor:
+        """The network of a run at the end of its last stage, where ``flat`` are its parameters there."""
+        return self._predictor(run, flat.to(self.device, self.dtype), self.stages[run][-1])
 
     def _predictor(self, run: int, flat: Tensor, stage: Stage) -> NetworkPredictor:
         hierarchy = self.hierarchies[run]

@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+VANISHING = 1e-9
+"""A degree whose part is below this share of the target's norm is rounding."""
+
 
 def normalised_mse(predicted: Float[Tensor, " n"], true: Float[Tensor, " n"]) -> float:
     """E(f̂ − f)² / Var f. Never clipped: values above 1 are legal."""
@@ -34,3 +37,27 @@ def level_coefficients(
         coefficients[level] = float(predicted.double() @ new / (true @ new))
         basis.append(new / new.norm())
     return coefficients
+
+
+def degree_coefficients(
+    predicted: Float[Tensor, " n"], parts: dict[int, Float[Tensor, " n"]]
+) -> dict[int, float]:
+    """β_k of the regression of f̂ on a constant and the target's parts f_k by degree.
+
+    1 means that the predictor carries the degree as the target does. On the whole law the f_k are orthogonal and
+    β_k = E[f̂ f_k] / E[f_k²]; regressed together, a predictor Σ c_k f_k has β_k = c_k on any rows. Degree 0 and
+    degrees that the target does not have are left out.
+    """
+    total = torch.stack([part.double() for part in parts.values()]).sum(0).norm() if parts else 0.0
+    found = {
+        degree: part.double()
+        for degree, part in parts.items()
+        if degree > 0 and float(part.double().norm()) > VANISHING * float(total)
+    }
+    if not found:
+        return {}
+    columns = torch.stack([torch.ones_like(predicted, dtype=torch.float64), *found.values()], 1)
+    norms = columns.norm(dim=0)
+    basis, upper = torch.linalg.qr(columns / norms)
+    solved = torch.linalg.solve_triangular(upper, (basis.mT @ predicted.double())[:, None], upper=True)[:, 0]
+    return dict(zip(found, (solved / norms)[1:].tolist(), strict=True))

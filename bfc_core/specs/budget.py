@@ -20,3 +20,7 @@ class Budget(Spec):
     seconds: Annotated[
         PositiveFloat | None, Field(le=1e7, description="wall time of one pack; beyond it its runs fail")
     ] = None
+    keep_predictor: Annotated[
+        bool,
+        Field(description="keep the trained network of every run as an artifact; other learners have none"),
+    ] = False

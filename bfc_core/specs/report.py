@@ -42,6 +42,15 @@ class Metrics(Spec):
     variance_explained: dict[int, Number] = Field(
         default_factory=dict, description="1 − (1 − β_ℓ)²: how much of that part's variance the predictor has"
     )
+    degree_coefficient: dict[int, Number] = Field(
+        default_factory=dict,
+        description="β_k by degree: the predictor's regression coefficient on the target's part of Hermite degree k "
+        "(under N(0, I); on the cube, of parities of k coordinates), on 1000 test rows; empty where that part is not "
+        "known",
+    )
+    degree_variance_explained: dict[int, Number] = Field(
+        default_factory=dict, description="1 − (1 − β_k)² by degree"
+    )
     feature_error: dict[int, Number] = Field(
         default_factory=dict, description="orthogonal Procrustes error of S_ℓ against S*_ℓ over E‖S*_ℓ‖²"
     )

@@ -20,6 +20,9 @@ from bfc_core.specs.plain_targets import (
 
 Part = Callable[[Tensor], Tensor]
 
+GAUSSIAN_AND_CUBE = frozenset({"gaussian", "cube"})
+"""A product of different coordinates is a Hermite polynomial and a parity."""
+
 
 @dataclass(frozen=True)
 class PlainFunction:
@@ -31,6 +34,8 @@ class PlainFunction:
     dim: int
     part_by_level: dict[int, Part]
     feature_by_level: dict[int, Part] = field(default_factory=dict)
+    degree_laws: frozenset[str] = frozenset()
+    """Input laws under which the part of level k is the function's part of degree k (Hermite, on the cube parity)."""
 
     def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
         """The sum of the parts."""
@@ -58,7 +63,9 @@ def build_plain(spec: AnyPlainTarget, dim: int, seed: int) -> PlainFunction:  # 
         case HierarchicalPolynomial():
             return _polynomial(spec, dim, generator)
         case Harmonic(form="parity"):
-            return PlainFunction(dim, {spec.degree: lambda x: x[:, : spec.degree].prod(1)})
+            return PlainFunction(
+                dim, {spec.degree: lambda x: x[:, : spec.degree].prod(1)}, degree_laws=GAUSSIAN_AND_CUBE
+            )
         case Harmonic():
             return _hermite_index((spec.degree,), 1, dim, generator)
         case TabularRfm():
@@ -89,7 +96,8 @@ def _staircase(spec: Staircase, dim: int) -> PlainFunction:
     def part(terms: list[tuple[float, list[int]]]) -> Part:
         return lambda x: torch.stack([c * x[:, one].prod(1) for c, one in terms]).sum(0)
 
-    return PlainFunction(dim, {degree: part(terms) for degree, terms in by_degree.items()})
+    parts = {degree: part(terms) for degree, terms in by_degree.items()}
+    return PlainFunction(dim, parts, degree_laws=GAUSSIAN_AND_CUBE)
 
 
 def _hermite_index(
@@ -110,7 +118,10 @@ def _hermite_index(
     }
     ordered = sorted(degrees)
     return PlainFunction(
-        dim, {k: part(owned[k], k) for k in ordered}, {k: feature(owned[k]) for k in ordered}
+        dim,
+        {k: part(owned[k], k) for k in ordered},
+        {k: feature(owned[k]) for k in ordered},
+        degree_laws=frozenset({"gaussian"}),
     )
 
 

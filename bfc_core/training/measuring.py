@@ -9,6 +9,7 @@ is the report: that is measured on all test samples, once (:mod:`bfc_core.evalua
 | nmse, or accuracy in classification | – | on fresh rows |
 | feature_error, feature_error_scale_free, alignment | yes | of S_ℓ against S*_ℓ on fresh rows |
 | level_coefficient | yes | β_ℓ |
+| degree_coefficient, degree_variance_explained | degree | β_k of the target's Hermite degree k and 1 − (1 − β_k)² |
 | feature_improvement | yes | layer × stage matrix: feature error as the stage began minus as it ended |
 | weight_cosine | yes | mean over the rows of K_ℓ of the cosine to K_ℓ as it left its own stage |
 | objective_data | – | loss on training rows |
@@ -20,11 +21,11 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.evaluation import Problem
+from bfc_core.evaluation import DEGREE_ROWS, Problem
 from bfc_core.learners.predictor import Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated
 from bfc_core.metrics.features import alignment, feature_error, feature_error_scale_free, weight_cosine
-from bfc_core.metrics.regression import level_coefficients, normalised_mse
+from bfc_core.metrics.regression import degree_coefficients, level_coefficients, normalised_mse
 from bfc_core.specs import Measurement
 from bfc_core.targets.classification import ClassificationTarget
 from bfc_core.training.objective import Objective
@@ -34,7 +35,7 @@ MEASURED_ROWS = 1000
 """Rows for the numbers along training; the report uses all test samples."""
 
 Numbers = dict[tuple[str, int | None], float]
-"""Values by name and level."""
+"""Values by name and level (or degree)."""
 
 
 def numbers_of(predictor: Predictor, problem: Problem) -> Numbers:
@@ -50,6 +51,9 @@ def numbers_of(predictor: Predictor, problem: Problem) -> Numbers:
     if bool(predicted.isfinite().all()):
         for level, beta in level_coefficients(predicted, problem.target.parts(x)).items():
             numbers["level_coefficient", level] = beta
+        for degree, beta in degree_coefficients(predicted[:DEGREE_ROWS], problem.degree_parts).items():
+            numbers["degree_coefficient", degree] = beta
+            numbers["degree_variance_explained", degree] = 1 - (1 - beta) ** 2
     true = problem.target.features(x)
     for level, found in predictor.features(x).items():
         if level in true and bool(found.isfinite().all()):

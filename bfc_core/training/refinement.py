@@ -7,6 +7,8 @@ r the slope of the data term and w its curvature (for Huber those of iteratively
 
 is Levenberg and Marquardt's step (K. Levenberg 1944, D. Marquardt 1963): accepted, and μ divided by 3, where the
 objective falls; refused, and μ multiplied by 4, where it does not. λ₆ is 0 here, as Algorithm 1 lets it tend to.
+Near a minimum that is not 0 (noise, labels, a frozen level) the objective is flat to its rounding at a distance of
+√rounding, 1e-8, so there a step is judged by the gradient instead, which is exact to the rounding itself.
 This is no part of arXiv:2001.04413: there the same minimum is reached by SGD in polynomial time
 (docs/decisions/0011).
 
@@ -34,6 +36,13 @@ FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-9, 1e6
 
 CONVERGED = 1e-24
 """The objective at which there is nothing left to gain in float64."""
+
+RESOLUTION = 1e-12
+"""A step that promises to lower the objective by less than this share of it is judged by the gradient; by less than
+the square of it, there is nothing left to gain."""
+
+PATIENCE = 4
+"""Refusals by the gradient, one after another, after which only rounding is left of it."""
 
 
 def can_be_refined(parameters: int, rows: int) -> bool:
@@ -66,24 +75,35 @@ class Refinement:
 
     def run(self, flat: Float[Tensor, "1 p_all"], steps: int) -> Float[Tensor, "1 p_all"]:
         """The row after at most ``steps`` steps; never with a larger objective than it came with."""
-        damping = FIRST_DAMPING
+        damping, refusals = FIRST_DAMPING, 0
         value = self._value(flat)
         normal, gradient, places = self._normal_equations(flat)
         for _ in range(steps):
-            if not value > CONVERGED or damping >= MOST_DAMPING:  # also ends where the value is no number
+            # Also ends where the value is no number.
+            if not value > CONVERGED or damping >= MOST_DAMPING or refusals == PATIENCE:
                 break
             diagonal = normal.diagonal()
-            system = normal + torch.diag(damping * diagonal)
-            factor, failed = torch.linalg.cholesky_ex(system)
-            moved = flat.clone()
-            if not bool(failed):
-                moved[0, places] -= torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-                found = self._value(moved)
-            if bool(failed) or not found < value:
+            factor, failed = torch.linalg.cholesky_ex(normal + torch.diag(damping * diagonal))
+            if bool(failed):
                 damping = min(4 * damping, MOST_DAMPING)
                 continue
-            flat, value, damping = moved, found, max(damping / 3, LEAST_DAMPING)
-            normal, gradient, places = self._normal_equations(flat)
+            step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+            promised = float(gradient @ step)
+            if promised <= RESOLUTION**2 * value:
+                break
+            moved = flat.clone()
+            moved[0, places] -= step
+            found = self._value(moved)
+            by_gradient = promised <= RESOLUTION * value
+            if not (found < value or (by_gradient and found <= (1 + RESOLUTION) * value)):
+                damping = min(4 * damping, MOST_DAMPING)
+                continue
+            equations = self._normal_equations(moved)
+            if by_gradient and not _size(equations) < _size((normal, gradient)):
+                damping, refusals = min(4 * damping, MOST_DAMPING), refusals + 1
+                continue
+            flat, value, damping, refusals = moved, found, max(damping / 3, LEAST_DAMPING), 0
+            normal, gradient, places = equations
         return flat
 
     def _value(self, flat: Float[Tensor, "1 p_all"]) -> float:
@@ -124,3 +144,9 @@ class Refinement:
 
     def _chunks(self) -> list[slice]:
         return [slice(start, start + CHUNK) for start in range(0, len(self.x), CHUNK)]
+
+
+def _size(equations: tuple[Tensor, ...]) -> float:
+    """The gradient's square, every parameter in its own scale: gᵀ D⁻¹ g."""
+    normal, gradient = equations[:2]
+    return float((gradient.square() / normal.diagonal()).sum())

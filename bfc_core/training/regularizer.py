@@ -146,6 +146,7 @@ def tie_matrices(
     if level - 1 in shape.sources:
         below = torch.zeros(shape.i, dtype=torch.bool)
         below[shape.columns(level - 1)] = True
-        matrices[4] = nothing + lambda_4 * (below[:, None] & below)
-        matrices[3] = nothing + lambda_3 / 2 * (below[:, None] ^ below)
+        # A number times a mask is float32 in torch: the masks are made float64 first.
+        matrices[4] = lambda_4 * (below[:, None] & below).double()
+        matrices[3] = lambda_3 / 2 * (below[:, None] ^ below).double()
     return matrices

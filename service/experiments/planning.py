@@ -142,4 +142,7 @@ def _warnings(spec: ExperimentSpec) -> list[str]:
         )
     if any(isinstance(learner, Layerwise | CorrectionWindow) for learner in spec.learners):
         warnings.append("matched_compute_control runs beside layerwise, from the same checkpoint")
+    without = sorted({learner.kind for learner in spec.learners if not isinstance(learner, Recipe)})
+    if spec.budget.keep_predictor and without:
+        warnings.append(f"keep_predictor keeps trained networks; {', '.join(without)} will leave no artifact")
     return warnings

@@ -20,7 +20,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def flat_rows(session: Session, experiment_id: UUID) -> list[dict[str, Value]]:
-    """Every run of an experiment; columns of levels that a run has not are None."""
+    """Every run of an experiment; columns of levels and degrees that a run has not are None."""
     name = get_experiment(session, experiment_id).name
     runs: list[RunRead] = []
     cursor: str | None = None
@@ -31,8 +31,9 @@ def flat_rows(session: Session, experiment_id: UUID) -> list[dict[str, Value]]:
         if cursor is None:
             break
     levels = sorted({level for run in runs if run.metrics for level in run.metrics.level_coefficient})
+    degrees = sorted({degree for run in runs if run.metrics for degree in run.metrics.degree_coefficient})
     labels = distinct_labels([run.learner for run in runs])
-    return [_flat(name, run, labels[run.learner], levels) for run in runs]
+    return [_flat(name, run, labels[run.learner], levels, degrees) for run in runs]
 
 
 def as_csv(rows: list[dict[str, Value]]) -> bytes:
@@ -58,7 +59,7 @@ def as_ndjson(rows: list[dict[str, Value]]) -> bytes:
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
 
 
-def _flat(name: str, run: RunRead, label: str, levels: list[int]) -> dict[str, Value]:
+def _flat(name: str, run: RunRead, label: str, levels: list[int], degrees: list[int]) -> dict[str, Value]:
     target = run.target.model_dump(mode="json")
     row: dict[str, Value] = {
         "experiment": name,
@@ -82,6 +83,9 @@ def _flat(name: str, run: RunRead, label: str, levels: list[int]) -> dict[str, V
             metrics.feature_error_scale_free.get(level) if metrics else None
         )
         row[f"variance_explained_{level}"] = metrics.variance_explained.get(level) if metrics else None
+    for degree in degrees:
+        metrics = run.metrics
+        row[f"degree_coefficient_{degree}"] = metrics.degree_coefficient.get(degree) if metrics else None
     row |= {
         "seconds": run.seconds,
         "steps": run.steps,

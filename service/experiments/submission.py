@@ -65,6 +65,7 @@ def accept_planned(
         answers=[cell.answer.run_id if cell.answer else None for cell in found.cells],
         owner=owner,
         queue=settings.queue,
+        network_queue=settings.network_queue,
         republish_first=settings.republish_first,
         priority=priority,
     )

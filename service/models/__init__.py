@@ -12,6 +12,7 @@ from service.models.measurement import Measurement
 from service.models.pack import Pack, PackStatus
 from service.models.report import Report
 from service.models.run import Run, RunStatus
+from service.models.webhook import Webhook
 from service.models.worker import Worker
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "RunStatus",
     "Scope",
     "UtcDateTime",
+    "Webhook",
     "Worker",
 ]

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from bfc_core.packing import estimate_pack
-from bfc_core.specs import ExperimentSpec, RunSpec, label_of
+from bfc_core.specs import ExperimentSpec, Recipe, RunSpec, label_of
 from service.database import database_now
 from service.models import Base, Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
 from service.runs.cell import cell_hash, code_version
@@ -28,6 +28,7 @@ def accept(
     *,
     owner: str,
     queue: str,
+    network_queue: str = "",
     republish_first: timedelta,
     priority: int = 0,
     hashes: Sequence[str] | None = None,
@@ -39,6 +40,7 @@ def accept(
         runs: ``spec.runs()``; its order is the order in which runs are listed.
         packs: the same objects, grouped; without those that have an answer.
         hashes: the cell hash of every run, where it is known already.
+        network_queue: where packs that train networks wait, if not in ``queue`` as well: what a GPU is for.
         answers: the finished run that answers a cell, or None; it is linked and not run again.
         republish_first: when the reconciler sends a wake-up if the one sent after the commit got lost.
     """
@@ -59,7 +61,7 @@ def accept(
     rows = [
         Pack(
             experiment_id=experiment.id,
-            queue=queue,
+            queue=network_queue if network_queue and isinstance(pack[0].learner, Recipe) else queue,
             priority=priority,
             status=PackStatus.QUEUED,
             members=len(pack),

@@ -67,6 +67,18 @@ class Claim:
         return tuple(run.id for run in self.runs)
 
 
+@dataclass(frozen=True)
+class AnnouncedArtifact:
+    """A file of a run that is about to be written to the store, under ``key``."""
+
+    run_id: UUID
+    name: str
+    key: str
+    media_type: str
+    sha256: str
+    size_bytes: int
+
+
 def guard(session: Session, claim: Claim, now: datetime, **values: Any) -> None:  # noqa: ANN401 - column values
     """Hold the claimed pack's row for this transaction and set ``values``.
 
@@ -163,6 +175,33 @@ def record_measurements(
     else:
         # One statement with an array a column: a statement a row, even pipelined, costs a pack of curves 50 ms.
         session.connection().execute(_INSERT_ARRAYS, {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def announce_artifacts(session: Session, claim: Claim, artifacts: Sequence[AnnouncedArtifact]) -> None:
+    """Store that these files will be written; they are seen when the claim's reports are.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    now = database_now(session)
+    guard(session, claim, now)
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    session.execute(
+        dialect.insert(models.Artifact).on_conflict_do_nothing(),
+        [
+            {
+                "run_id": artifact.run_id,
+                "fence": claim.fence,
+                "name": artifact.name,
+                "uri": artifact.key,
+                "media_type": artifact.media_type,
+                "sha256": artifact.sha256,
+                "size_bytes": artifact.size_bytes,
+                "created_at": now,
+            }
+            for artifact in artifacts
+        ],
+    )
 
 
 def is_held(session: Session, claim: Claim) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from bfc_core.packing import estimate_pack
@@ -50,6 +50,7 @@ __all__ = [
     "claim",
     "complete",
     "crash",
+    "due_queues",
     "due_wakeups",
     "fail",
     "finish_cancelled",
@@ -143,6 +144,11 @@ def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> 
         else:
             run.message = report.message
             run.error_code = "run_failed" if report.outcome is Outcome.FAILED else None
+    session.execute(
+        update(models.Artifact)
+        .where(models.Artifact.run_id.in_([run.id for run, _ in moves]), models.Artifact.fence == claim.fence)
+        .values(published_at=now)
+    )
     pack.step = pack.steps = max(pack.step, pack.steps, 1)
     _end_attempt(session, pack, now, AttemptOutcome.FINISHED)
     end_pack(pack, now, PackStatus.FINISHED)
@@ -263,27 +269,27 @@ def take_over(session: Session, predecessor: str, crash_limit: int, *, mine: str
 
 def has_due_wakeups(session: Session) -> bool:
     """Whether ``due_wakeups`` would answer anything; takes no lock."""
-    now = database_now(session)
-    due = select(Pack.id).where(
-        Pack.status == PackStatus.QUEUED,
-        Pack.publish_at <= now,
-        Pack.run_after <= now,
-        Pack.held_at.is_(None),
-    )
-    return session.scalar(due.limit(1)) is not None
+    return bool(due_queues(session))
 
 
-def due_wakeups(session: Session, first: timedelta, cap: timedelta, limit: int) -> list[Wakeup]:
-    """Queued packs whose wake-up seems lost; each call pushes its packs' next turn back, doubling up to ``cap``."""
+def due_queues(session: Session) -> list[str]:
+    """Queues in which a wake-up seems lost; takes no lock."""
+    due = select(Pack.queue).where(*_is_due(database_now(session))).distinct().order_by(Pack.queue)
+    return list(session.scalars(due))
+
+
+def due_wakeups(
+    session: Session, first: timedelta, cap: timedelta, limit: int, queue: str | None = None
+) -> list[Wakeup]:
+    """Queued packs whose wake-up seems lost; each call pushes its packs' next turn back, doubling up to ``cap``.
+
+    Args:
+        queue: look at this one only.
+    """
     now = database_now(session)
     due = session.scalars(
         select(Pack)
-        .where(
-            Pack.status == PackStatus.QUEUED,
-            Pack.publish_at <= now,
-            Pack.run_after <= now,
-            Pack.held_at.is_(None),
-        )
+        .where(*_is_due(now), *([] if queue is None else [Pack.queue == queue]))
         .order_by(Pack.priority.desc(), Pack.id)
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)
@@ -294,6 +300,15 @@ def due_wakeups(session: Session, first: timedelta, cap: timedelta, limit: int) 
         pack.publish_count += 1
         pack.published_at = now
     return [Wakeup(pack.id, pack.queue, pack.priority) for pack in due]
+
+
+def _is_due(now: datetime) -> list[ColumnElement[bool]]:
+    return [
+        Pack.status == PackStatus.QUEUED,
+        Pack.publish_at <= now,
+        Pack.run_after <= now,
+        Pack.held_at.is_(None),
+    ]
 
 
 def _expire(

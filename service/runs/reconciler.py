@@ -87,20 +87,20 @@ class Reconciler:
 
     def _repeat_wakeups(self) -> None:
         with self._database.reading() as session:
-            if not lifecycle.has_due_wakeups(session):
+            queues = lifecycle.due_queues(session)
+        for queue in queues:
+            try:
+                waiting = self._publisher.backlog(queue)
+            except (OSError, KombuError) as error:
+                logger.warning("reconciler.broker_unavailable error=%r", error)
                 return
-        try:
-            waiting = self._publisher.backlog(self._settings.queue)
-        except (OSError, KombuError) as error:
-            logger.warning("reconciler.broker_unavailable error=%r", error)
-            return
-        if waiting >= self._settings.backlog_limit:
-            return
-        with self._database.writing() as session:
-            wakeups = lifecycle.due_wakeups(
-                session, self._settings.republish_first, self._settings.republish_cap, _BATCH
-            )
-        self._publisher.publish(wakeups)
+            if waiting >= self._settings.backlog_limit:
+                continue
+            with self._database.writing() as session:
+                wakeups = lifecycle.due_wakeups(
+                    session, self._settings.republish_first, self._settings.republish_cap, _BATCH, queue
+                )
+            self._publisher.publish(wakeups)
 
     def _has_been_up_one_lease(self, session: Session) -> bool:
         if self._database.is_sqlite:

@@ -89,15 +89,17 @@ class Deployment:
     workers: list[WorkerProcess] = field(default_factory=list)
     apis: list["ApiProcess"] = field(default_factory=list)
 
-    def start_worker(self, data_dir: str = "data", **settings: str) -> WorkerProcess:
-        """Start a worker; another ``data_dir`` makes it a stranger, as on another machine."""
+    def start_worker(
+        self, data_dir: str = "data", inside: tuple[str, ...] = (), **settings: str
+    ) -> WorkerProcess:
+        """Start a worker; another ``data_dir`` makes it a stranger, as on another machine; ``inside``, on one."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         environment = self.environment | {f"BFC_{name.upper()}": value for name, value in settings.items()}
         if self.settings.broker_url != "filesystem://":
             environment["BFC_DATA_DIR"] = str(self.folder / data_dir)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                [*inside, sys.executable, "-m", "worker"],
                 cwd=ROOT,
                 env=environment,
                 stdout=output,
@@ -251,11 +253,18 @@ def embedded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deploym
 
 
 def _deploy(
-    request: pytest.FixtureRequest, folder: Path, database: str, broker: str, broker_url: str | None = None
+    request: pytest.FixtureRequest,
+    folder: Path,
+    database: str,
+    broker: str,
+    broker_url: str | None = None,
+    database_url: str | None = None,
 ) -> Iterator[Deployment]:
-    database_url = f"sqlite:///{folder / 'bfc.db'}"
-    if database == "postgres":
-        database_url = request.getfixturevalue("new_postgres")
+    if database_url is None:
+        is_postgres = database == "postgres"
+        database_url = (
+            request.getfixturevalue("new_postgres") if is_postgres else f"sqlite:///{folder / 'bfc.db'}"
+        )
     if broker_url is None:
         broker_url = "filesystem://" if broker == "files" else request.getfixturevalue(f"{broker}_url")
     prefix = f"bfc-test-{uuid4().hex[:12]}."

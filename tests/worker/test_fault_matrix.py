@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +22,7 @@ from service.database import open_database
 from service.models import AttemptOutcome, Base, PackStatus
 from service.runs import lifecycle
 from tests.worker.conftest import QUICK, ROOT
+from tests.worker.own_servers import OwnRedis
 from tests.worker.test_faults import KERNEL, LONG, SHORT, undisturbed
 from worker.recorder import Recorder
 
@@ -222,45 +221,16 @@ def test_a_full_disk_delays_a_pack_and_does_not_spoil_it(embedded, tmp_path) -> 
 # --- the broker -------------------------------------------------------------------------------------------------
 
 
-class OwnRedis:
-    """A Redis of the test's own, to be frozen, killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = folder
-        self.start()
-
-    def start(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--save", "", "--dir", str(self.folder), *options],
-            stdout=subprocess.DEVNULL,
-        )
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        pytest.fail("redis-server does not start")
-
-
 def test_a_broker_whose_settings_would_break_something_is_warned_of(tmp_path) -> None:
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server")
     redis = OwnRedis(tmp_path)
-    settings = Settings(broker_url=f"redis://127.0.0.1:{redis.port}/0")
+    settings = Settings(broker_url=redis.url)
     try:
         assert ["nothing over a restart" in warning for warning in broker_warnings(settings)] == [True]
-        redis.process.kill()
-        redis.process.wait()
+        redis.kill()
         redis.start("--appendonly", "yes", "--maxmemory-policy", "allkeys-lru")
         assert ["allkeys-lru" in warning for warning in broker_warnings(settings)] == [True]
     finally:
-        redis.process.kill()
-        redis.process.wait()
+        redis.kill()
     assert broker_warnings(Settings(broker_url="filesystem://")) == []
     assert [len(rabbitmq_warnings(version)) for version in ("3.8.9", "3.11.0", "3.12.0", "4.1.2", "")] == [
         1,
@@ -287,13 +257,12 @@ def test_a_broker_frozen_emptied_and_restarted_twice_costs_time_and_no_work(
         assert answer.status_code == 202
 
     submit()
-    redis.process.send_signal(signal.SIGSTOP)
+    redis.signal(signal.SIGSTOP)
     for _ in range(3):
         submit()
-    redis.process.send_signal(signal.SIGCONT)
+    redis.signal(signal.SIGCONT)
     for _ in range(2):
-        redis.process.kill()  # it keeps nothing: every message is lost
-        redis.process.wait()
+        redis.kill()  # it keeps nothing: every message is lost
         submit()
         redis.start()
         submit()
@@ -306,19 +275,14 @@ def test_a_broker_frozen_emptied_and_restarted_twice_costs_time_and_no_work(
 def own_broker_deployment(request, tmp_path):
     from tests.worker.conftest import _deploy  # noqa: PLC0415 - with a broker of our own
 
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server")
     redis = OwnRedis(tmp_path)
     try:
         yield from (
             (redis, deployment)
-            for deployment in _deploy(
-                request, tmp_path, "sqlite", "own", broker_url=f"redis://127.0.0.1:{redis.port}/0"
-            )
+            for deployment in _deploy(request, tmp_path, "sqlite", "own", broker_url=redis.url)
         )
     finally:
-        redis.process.kill()
-        redis.process.wait()
+        redis.kill()
 
 
 # --- everything -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from bfc_core.networks.truncation import truncated_square, truncated_square_deri
 from bfc_core.seeding import generator_for
 from bfc_core.specs import HierarchicalQuadratic, WorkedExample1, hierarchy_of
 from bfc_core.training.objective import loss_slope, loss_value
-from bfc_core.training.regularizer import Regularizer
+from bfc_core.training.regularizer import Regularizer, tie_matrices
 
 THREE_LEVELS = HierarchicalQuadratic(
     kind="hierarchical_quadratic",
@@ -55,6 +55,15 @@ def test_gradient_agrees_with_autograd(
     network.backward(flat, lifts, alphas, passed, slope, frozenset(levels), gradient)
     regularizer.add_gradient(flat, levels, levels, gradient)
     torch.testing.assert_close(gradient, leaf.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_the_ties_carry_their_prefactors_to_the_last_digit() -> None:
+    network, *_ = network_and_members(4, None)
+    ties = tie_matrices(network, 3, (1.1, 0.3, 0.1))
+    assert {matrix.dtype for matrix in ties.values()} == {torch.float64}
+    assert ties[4].unique().tolist() == [0.0, 0.3]
+    assert ties[3].unique().tolist() == [0.0, 1.1 / 2]
+    assert ties[5].unique().tolist() == [0.1]
 
 
 def test_a_frozen_level_gets_no_gradient_and_the_free_one_its_own() -> None:

@@ -23,9 +23,9 @@ def run(seed: int, kind: str = "algorithm_1", **recipe: object) -> RunSpec:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("refinement_steps", "tolerance"), [(0, 1e-9), (20, 1e-6)])
-def test_packed_equals_solo(refinement_steps: int, tolerance: float) -> None:
-    # Gauss–Newton steps solve systems whose condition multiplies the rounding of the sums before them.
+@pytest.mark.parametrize("refinement_steps", [0, 20, 200])
+def test_packed_equals_solo(refinement_steps: int) -> None:
+    # 200 reach the minimum, where the objective itself no longer tells one step from another.
     specs = [
         run(seed, kind, refinement_steps=refinement_steps)
         for seed in (1, 2)
@@ -38,7 +38,7 @@ def test_packed_equals_solo(refinement_steps: int, tolerance: float) -> None:
         assert alone.metrics is not None
         assert packed.metrics.error == alone.metrics.error
         for level, error in alone.metrics.feature_error.items():
-            assert packed.metrics.feature_error[level] == pytest.approx(error, rel=tolerance)
+            assert packed.metrics.feature_error[level] == pytest.approx(error, rel=1e-9)
 
 
 def test_labels_alone_teach_the_lower_feature() -> None:

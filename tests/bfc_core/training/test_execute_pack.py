@@ -188,7 +188,7 @@ class Notebook(SilentObserver):
 def test_a_run_is_measured_at_every_stage_boundary_and_says_what_each_stage_changed() -> None:
     notebook = Notebook()
     pack = packs_of(runs(small([{"kind": "layerwise", "tie": "penalty"}]), n=64, seeds=[3], steps=160))[0]
-    execute_pack(pack, notebook)
+    report = execute_pack(pack, notebook)[0]
     kept = notebook.kept[0]
     steps = {stage: [m.step for m in kept if m.stage == stage] for stage in {m.stage for m in kept}}
     assert {stage: (min(found), max(found)) for stage, found in steps.items()} == {
@@ -208,3 +208,10 @@ def test_a_run_is_measured_at_every_stage_boundary_and_says_what_each_stage_chan
     assert by_name["weight_cosine", 2, "level 3 distilled", 640] == pytest.approx(1)
     assert {m.name for m in kept} >= {f"objective_lambda_{number}" for number in (3, 4, 5, 6)}
     assert {"objective_data", "level_coefficient", "alignment"} <= {m.name for m in kept}
+    assert report.metrics is not None
+    for degree, beta in report.metrics.degree_coefficient.items():
+        for stage, ends in steps.items():
+            for end in (min(ends), max(ends)):
+                assert ("degree_coefficient", degree, stage, end) in by_name
+        assert by_name["degree_coefficient", degree, "refined", 840] == pytest.approx(beta)
+    assert set(report.metrics.degree_coefficient) == {1, 2, 3, 4, 5, 6, 8}

@@ -145,12 +145,15 @@ def test_too_few_samples_for_the_parameters_are_not_chased() -> None:
     assert report.selection["is_refined"] is False
 
 
-def test_packed_refinement_equals_solo() -> None:
-    (pack,) = packs_of(
-        runs(seeds=[3, 4], learners=[{"kind": "algorithm_1", "width": 8, "precision": "float64"}])
-    )
+@pytest.mark.parametrize("label_noise", [0.0, 0.2])
+def test_packed_refinement_equals_solo(label_noise: float) -> None:
+    target = {
+        "kind": "hierarchical_quadratic", "widths": [2, 1], "alphas": [1, 0.3], "label_noise": label_noise,
+    }  # fmt: skip
+    learner = {"kind": "algorithm_1", "width": 8, "precision": "float64"}
+    (pack,) = packs_of(runs(seeds=[3, 4], learners=[learner], target=target))
     for run, report in zip(pack, execute_pack(pack), strict=True):
         single = alone(run)
         assert single.metrics is not None
         assert report.metrics is not None
-        assert report.metrics.nmse == pytest.approx(single.metrics.nmse, rel=1e-6, abs=1e-20)
+        assert report.metrics.nmse == pytest.approx(single.metrics.nmse, rel=1e-9, abs=1e-20)
