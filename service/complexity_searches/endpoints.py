@@ -83,7 +83,7 @@ def post_resume(
     settings: SettingsDep,
     principal: PrincipalDep,
 ) -> ComplexitySearchRead:
-    """Go on with a search that a quota has paused, under the quotas of the key that asks; 429 while there is no room."""
+    """Go on with a search that a quota has paused, by the quotas of the key that asks; 429 while there is no room."""
     with database.writing() as session:
         search = get_search(session, search_id, hold=True)
         principal.check_owns(search.owner)

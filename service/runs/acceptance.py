@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from bfc_core.packing import estimate_pack
+from bfc_core.packing import Estimate, estimate_pack
 from bfc_core.specs import ExperimentSpec, Recipe, RunSpec, label_of
 from service.database import database_now
 from service.models import Base, Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
@@ -31,6 +31,7 @@ def accept(
     network_queue: str = "",
     republish_first: timedelta,
     priority: int = 0,
+    estimates: Sequence[Estimate] | None = None,
     hashes: Sequence[str] | None = None,
     answers: Sequence[UUID | None] | None = None,
 ) -> tuple[Experiment, list[Wakeup]]:
@@ -39,6 +40,7 @@ def accept(
     Args:
         runs: ``spec.runs()``; its order is the order in which runs are listed.
         packs: the same objects, grouped; without those that have an answer.
+        estimates: of every pack, where they are known already.
         hashes: the cell hash of every run, where it is known already.
         network_queue: where packs that train networks wait, if not in ``queue`` as well: what a GPU is for.
         answers: the finished run that answers a cell, or None; it is linked and not run again.
@@ -57,7 +59,8 @@ def accept(
         created_at=now,
     )
     session.add(experiment)
-    estimated = sorted(((estimate_pack(pack), pack) for pack in packs), key=lambda pair: -pair[0].seconds)
+    estimates = estimates or [estimate_pack(pack) for pack in packs]
+    estimated = sorted(zip(estimates, packs, strict=True), key=lambda pair: -pair[0].seconds)
     rows = [
         Pack(
             experiment_id=experiment.id,

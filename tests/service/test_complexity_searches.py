@@ -173,7 +173,7 @@ class Searcher:
         path = f"/v1/complexity/{self.answer.json()['id']}"
         return self.api.get(path, headers=self.key).json()
 
-    def resumed(self, headers: dict[str, str]):  # noqa: ANN201 - httpx's own
+    def resumed(self, headers: dict[str, str]):
         return self.api.client.post(f"/v1/complexity/{self.answer.json()['id']}/resume", headers=headers)
 
     def allow(self, **limits: object) -> None:
