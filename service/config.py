@@ -83,6 +83,10 @@ class Settings(BaseSettings):
         default=2**30, description="eigendecompositions kept in data_dir between packs; 0 keeps none"
     )
 
+    pack_members: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="most runs of a pack; as many as are fastest where null. 1 packs nothing"
+    )
+
     # Lifecycle
     lease: Duration = timedelta(seconds=60)
     heartbeat_interval: Duration = timedelta(seconds=15)

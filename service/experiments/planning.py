@@ -80,16 +80,18 @@ def plan(
     cells: list[Cell],
     memory_limit_bytes: int,
     calibrated: Mapping[str, Calibration] | None = None,
+    pack_members: int | None = None,
 ) -> ExperimentPlan:
     """Plan the cells of an experiment that have no answer yet.
 
     Args:
         calibrated: by kind of learner, what corrects the estimated seconds; nothing is corrected without.
+        pack_members: most runs of a pack; None: as many as are fastest.
 
     Raises:
         PlanRefusedError: a kernel learner needs more memory than the deployment allows; names the learner.
     """
-    packs = packs_of(cell.spec for cell in cells if cell.answer is None)
+    packs = packs_of((cell.spec for cell in cells if cell.answer is None), pack_members)
     calibrated = calibrated or {}
     factors = {kind: found.factor for kind, found in calibrated.items()}
     estimates = [_corrected(pack, factors) for pack in packs]

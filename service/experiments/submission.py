@@ -53,7 +53,9 @@ def planned(
     if not force:
         cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
     kinds = {cell.spec.learner.kind for cell in cells if cell.answer is None}
-    return plan(spec, cells, settings.kernel_memory_limit_bytes, calibrations(session, kinds))
+    return plan(
+        spec, cells, settings.kernel_memory_limit_bytes, calibrations(session, kinds), settings.pack_members
+    )
 
 
 def accept_planned(
