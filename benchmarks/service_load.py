@@ -6,21 +6,19 @@ machine and on what else it does, which the record says.
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 from sqlalchemy import text
 
+from benchmarks.stack import ROOT, answers, api_alone, clean, wait_until
 from benchmarks.timing import Ratio, Result
 from service.database import open_database
 
@@ -32,7 +30,6 @@ CLAIM = (
 
 STREAMS = 400
 REQUESTS = 200
-ROOT = Path(__file__).parent.parent
 MIB = 2**20
 
 _SPEC = {
@@ -65,7 +62,7 @@ def measure(repetitions: int) -> Result:
 
 
 def _streams() -> float:
-    with tempfile.TemporaryDirectory() as folder, _api(Path(folder)) as (process, url):
+    with tempfile.TemporaryDirectory() as folder, api_alone(Path(folder)) as (process, url):
         experiment = httpx.post(f"{url}/v1/experiments", json=_SPEC).json()["links"]["events"]
 
         async def watch_all() -> float:
@@ -97,7 +94,7 @@ def _frozen_broker() -> float:
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as frozen:
         # It takes connections and never says a word, as a stopped process does.
         broker = f"redis://127.0.0.1:{frozen.getsockname()[1]}/0"
-        with _api(Path(folder), BFC_BROKER_URL=broker) as (_, url), httpx.Client(timeout=60) as client:
+        with api_alone(Path(folder), BFC_BROKER_URL=broker) as (_, url), httpx.Client(timeout=60) as client:
             seconds = []
             for seed in range(REQUESTS):
                 began = time.monotonic()
@@ -119,16 +116,16 @@ def _killed_at_once() -> float:
                 row = session.execute(text("SELECT fence, step, checkpoint_step FROM packs")).one()
             return row[0], row[1], row[2]
 
-        _wait(lambda: state()[2] > 0)
+        wait_until(lambda: state()[2] > 0)
         for process in _family(name):
             process.kill()
-        _wait(lambda: not _family(name))
+        wait_until(lambda: not _family(name))
         fence, _, saved = state()
         (folder / "embedded.json").unlink(missing_ok=True)
         began = time.monotonic()
         second = _up(folder, is_waited_for=False)
         try:
-            _wait(lambda: state()[0] > fence and state()[1] > saved)
+            wait_until(lambda: state()[0] > fence and state()[1] > saved)
             return time.monotonic() - began
         finally:
             database.dispose()
@@ -136,39 +133,14 @@ def _killed_at_once() -> float:
             second.wait(60)
 
 
-@contextmanager
-def _api(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {
-        "BFC_DATA_DIR": str(folder),
-        "BFC_DATABASE_URL": f"sqlite:///{folder / 'bfc.db'}",
-        "BFC_LOG_LEVEL": "WARNING",
-    }
-    environment = _clean() | own | settings
-    subprocess.run([sys.executable, "-m", "migrations"], cwd=ROOT, env=environment, check=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", str(port)],
-        cwd=ROOT, env=environment, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(lambda: _answers(url))
-        yield process, url
-    finally:
-        process.kill()
-        process.wait()
-
-
 def _up(folder: Path, *, is_waited_for: bool = True) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-m", "service.embedded", "--data-dir", str(folder), "--port", "0"],
-        cwd=ROOT, env=_clean() | {"BFC_CHECKPOINT_INTERVAL": "1", "BFC_CHILD_THREADS": "1", "BFC_QUEUE": folder.name},
+        cwd=ROOT, env=clean() | {"BFC_CHECKPOINT_INTERVAL": "1", "BFC_CHILD_THREADS": "1", "BFC_QUEUE": folder.name},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     if is_waited_for:
-        _wait(lambda: (folder / "embedded.json").exists() and _answers(_url(folder)))
+        wait_until(lambda: (folder / "embedded.json").exists() and answers(_url(folder)))
     return process
 
 
@@ -187,28 +159,9 @@ def _family(folder: str) -> list[psutil.Process]:
     return found
 
 
-def _clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("BFC_")}  # noqa: TID251
-
-
 def _url(folder: Path) -> str:
     return str(json.loads((folder / "embedded.json").read_text())["url"])
 
 
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").is_success
-    except httpx.TransportError:
-        return False
-
-
 def _resident(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss)
-
-
-def _wait(fact: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)

@@ -26,7 +26,6 @@ EMBEDDED = "SQLite, files"
 SERVERS = {"PostgreSQL": 5432, "Redis": 6379, "RabbitMQ": 5672}
 _POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432"
 _BROKERS = {"Redis": "redis://127.0.0.1:6379/0", "RabbitMQ": "amqp://guest:guest@127.0.0.1:5672//"}
-_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def running(name: str, concurrency: int = 2, **settings: str) -> Iterator[Stack]
                 own,
                 log,
             )
-            _wait((folder / "embedded.json").exists)
+            wait_until((folder / "embedded.json").exists)
             url = str(json.loads((folder / "embedded.json").read_text())["url"])
         else:
             _, broker = name.split(", ")
@@ -118,8 +117,32 @@ def running(name: str, concurrency: int = 2, **settings: str) -> Iterator[Stack]
             url = f"http://127.0.0.1:{port}"
             _start(stack, ["service", "--port", str(port)], own, log)
             _start(stack, ["worker"], own, log)
-        _wait(lambda: _answers(url))
+        wait_until(lambda: answers(url))
         yield Stack(name, url)
+
+
+@contextmanager
+def api_alone(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run the API without any worker on a SQLite database in ``folder``; its process and address."""
+    port = _free_port()
+    own = {
+        "BFC_DATA_DIR": str(folder),
+        "BFC_DATABASE_URL": f"sqlite:///{folder / 'bfc.db'}",
+        "BFC_LOG_LEVEL": "WARNING",
+    }
+    environment = clean() | own | settings
+    subprocess.run([sys.executable, "-m", "migrations"], cwd=ROOT, env=environment, check=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "--port", str(port)],
+        cwd=ROOT, env=environment, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: answers(url))
+        yield process, url
+    finally:
+        process.kill()
+        process.wait()
 
 
 def clean() -> dict[str, str]:
@@ -182,16 +205,22 @@ def _is_open(port: int) -> bool:
     return True
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether an API answers there."""
     try:
         return httpx.get(f"{url}/healthz").is_success
     except httpx.TransportError:
         return False
 
 
-def _wait(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
+def wait_until(fact: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until a fact is one.
+
+    Raises:
+        TimeoutError: it is none within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
     while not fact():
         if time.monotonic() > deadline:
-            raise TimeoutError("the deployment does not start")
+            raise TimeoutError(f"not within {seconds} s")
         time.sleep(0.02)

@@ -71,6 +71,14 @@ class ExperimentState(Answer):
     spec: dict[str, Any] | None = None
 
 
+class Calibration(Answer):
+    """By what an estimate was corrected, and how far finished runs were from it."""
+
+    factor: float
+    runs: int
+    median_error: float
+
+
 class LearnerCost(Answer):
     """What one learner of a plan is expected to cost."""
 
@@ -80,6 +88,7 @@ class LearnerCost(Answer):
     reused_cells: int = 0
     estimated_seconds: float
     estimated_memory_bytes: int
+    calibration: Calibration | None = None
 
 
 class Plan(Answer):

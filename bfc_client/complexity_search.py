@@ -32,7 +32,7 @@ class ComplexitySearchState(Answer):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether nothing more will happen by itself; what a quota has paused waits to be resumed."""
         return self.status != "running"
 
     def in_words(self) -> str:
@@ -70,7 +70,7 @@ class ComplexitySearch:
         *,
         on_round: Callable[[ComplexitySearchState], None] | None = None,
     ) -> "ComplexitySearch":
-        """Return when the search has ended; ``on_round`` is told of every round that begins.
+        """Return when the search has ended or is paused; ``on_round`` is told of every round that begins.
 
         Raises:
             WaitTimedOut: it took longer than ``timeout`` seconds; the work goes on.
@@ -95,5 +95,15 @@ class ComplexitySearch:
             Conflict: it has ended already.
         """
         answer = json_of(self._transport.send("POST", f"{self._path}/cancel"))
+        self.state = ComplexitySearchState.model_validate(answer)
+        return self
+
+    def resume(self) -> "ComplexitySearch":
+        """Go on with a search that a quota has paused.
+
+        Raises:
+            Conflict: it is not paused.
+        """
+        answer = json_of(self._transport.send("POST", f"{self._path}/resume"))
         self.state = ComplexitySearchState.model_validate(answer)
         return self

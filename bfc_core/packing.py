@@ -60,8 +60,10 @@ def packs_of(
     """Group runs into packs; every run appears once, in a stable order.
 
     Without ``max_members`` a pack has as many as train fastest for their shape: on a CPU as its cache holds, on a GPU
-    of ``gpu_memory_bytes`` as that memory holds.
+    of ``gpu_memory_bytes`` as that memory holds. With 1 every run is alone.
     """
+    if max_members == 1:
+        return [[run] for run in runs]
     groups: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
     for run in runs:
         groups[_shape_key(run)].append(run)
@@ -73,7 +75,7 @@ def packs_of(
                 members = members_within(group[0], group[0].learner, gpu_memory_bytes)
             packs.extend(_staged_packs(group, members or fastest_members(group[0], group[0].learner)))
         else:
-            packs.extend(_short_packs(group))
+            packs.extend(_short_packs(group, min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)))
     return packs
 
 
@@ -194,13 +196,13 @@ def step_bytes(run: RunSpec, learner: Recipe) -> int:
     return size * (learner.batch_size * columns + 4 * parameters)
 
 
-def _short_packs(group: list[RunSpec]) -> list[list[RunSpec]]:
+def _short_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
     packs: list[list[RunSpec]] = []
     group = _grams_together(group)
     seconds = SHORT_PACK_SECONDS
     for run in group:
         cost = estimate_run(run).seconds
-        if seconds + cost > SHORT_PACK_SECONDS or len(packs[-1]) >= MAX_SHORT_MEMBERS:
+        if seconds + cost > SHORT_PACK_SECONDS or len(packs[-1]) >= max_members:
             packs.append([])
             seconds = 0.0
         packs[-1].append(run)

@@ -83,6 +83,10 @@ class Settings(BaseSettings):
         default=2**30, description="eigendecompositions kept in data_dir between packs; 0 keeps none"
     )
 
+    pack_members: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="most runs of a pack; as many as are fastest where null. 1 packs nothing"
+    )
+
     # Lifecycle
     lease: Duration = timedelta(seconds=60)
     heartbeat_interval: Duration = timedelta(seconds=15)
@@ -119,6 +123,9 @@ class Settings(BaseSettings):
     concurrency: Annotated[int, Field(ge=1, le=256)] = 1
     child_start: Literal["forkserver", "spawn"] = Field(
         default="forkserver", description="how a pack's process starts; spawn for GPUs"
+    )
+    waiting_children: Annotated[int, Field(ge=0, le=256)] = Field(
+        default=1, description="processes that are started before there is a pack for them"
     )
     child_threads: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="threads of one child; cores / concurrency where null"

@@ -37,7 +37,7 @@ def main() -> int:
     database = open_database(settings.database_url, settings.busy_timeout)
     publisher = Publisher(settings)
     publisher.start()
-    starter = ChildStarter(settings.child_start)
+    starter = ChildStarter(settings.child_start, settings.waiting_children)
     starter.warm()
     store = open_store(settings)
     training = Training(settings, database, publisher, starter, device, slot.worker_id, store)
@@ -64,6 +64,7 @@ def main() -> int:
         loglevel=settings.log_level,
     )
     worker.start()
+    starter.stop()
     reconciler.stop()
     housekeeping.end()
     publisher.stop()

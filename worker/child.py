@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import BfcError, PackInterrupted, ResourceLimitExceeded
@@ -30,6 +30,9 @@ from bfc_core.specs import Measurement, RunSpec
 from worker.child_job import ChildJob
 
 _ORPHANED = 86
+_LIBRARIES = ThreadpoolController()
+"""Of linear algebra; looked for once, where the helper process imports this, and not in every child."""
+
 _LEAST_PROGRESS_SECONDS = 0.1
 
 
@@ -110,7 +113,7 @@ def run(job_text: str, control: Connection, lines: Connection) -> None:
     threading.Thread(target=observer.listen, args=(control,), name="control", daemon=True).start()
     torch.set_num_threads(job.threads)
     try:
-        with threadpool_limits(job.threads):
+        with _LIBRARIES.limit(limits=job.threads):
             _train(job, observer)
     except PackInterrupted:
         observer.send("interrupted")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from pydantic import TypeAdapter
+
 from bfc_core.specs import Measurement
 from service.config import Settings
 from service.runs.claims import Claim
@@ -18,6 +20,7 @@ from worker.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
+_MEASUREMENTS = TypeAdapter(list[Measurement])
 _TURN_SECONDS = 0.1
 _MEMORY_LOOK_SECONDS = 1.0
 
@@ -91,7 +94,7 @@ class Supervision:
             case "progress":
                 self._recorder.progressed(document["step"], document["steps"])
             case "measured":
-                measurements = [Measurement.model_validate(value) for value in document["measurements"]]
+                measurements = _MEASUREMENTS.validate_python(document["measurements"])
                 self._recorder.measured(runs[document["member"]].id, measurements)
             case "checkpoint":
                 self._recorder.saved(document["step"], document["path"], document["sha256"])

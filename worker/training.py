@@ -32,6 +32,9 @@ from worker.supervision import Ending, EndingKind, Supervision
 
 logger = logging.getLogger(__name__)
 
+_ONE_MESSAGE_SECONDS = 600.0
+"""How long one message keeps a slot claiming."""
+
 
 class Training:
     """Executes packs one after another; shared by the worker's threads."""
@@ -59,17 +62,27 @@ class Training:
         """How often a claim of this worker turned out to be over."""
 
     def train(self, pack_id: int) -> None:
-        """Work on the most urgent pack; ``pack_id`` is only what woke us."""
+        """Work on the most urgent packs; ``pack_id`` is only what woke us.
+
+        The next pack is claimed without waiting for its message, which later finds nothing to do. After a while the
+        message that woke us is answered nevertheless: a broker gives up a consumer that keeps one for days.
+        """
+        until = time.monotonic() + _ONE_MESSAGE_SECONDS
+        while self._train_next(pack_id) and time.monotonic() < until:
+            continue
+
+    def _train_next(self, pack_id: int) -> bool:
+        """Work on the most urgent pack; whether there was one."""
         if self.draining.is_set():
-            return
+            return False
         try:
             claim = self._claim()
         except DBAPIError as error:
             # The wake-up may go: the pack stays queued and the reconciler sends another.
             logger.warning("pack.unclaimed pack_id=%s error=%r", pack_id, error.orig)
-            return
+            return False
         if claim is None:
-            return
+            return False
         self._crash_at("after_claim")
         logger.info("pack.claimed pack_id=%s fence=%s runs=%s", claim.pack_id, claim.fence, len(claim.runs))
         try:
@@ -77,6 +90,7 @@ class Training:
         except FencedError as error:
             self.fenced_writes += 1
             logger.warning("pack.lost pack_id=%s fence=%s", error.pack_id, error.fence)
+        return True
 
     def _claim(self) -> Claim | None:
         with self._database.writing() as session:

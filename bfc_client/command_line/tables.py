@@ -70,13 +70,14 @@ def reused_in_words(runs: int, seconds: float) -> str:
 def plan_table(plan: Plan) -> Table:
     """One line a learner: what it would cost."""
     table = new_table("learner")
-    for name in ("runs", "seconds", "memory"):
+    for name in ("runs", "seconds", "median error", "memory"):
         table.add_column(name, justify="right")
     for learner in plan.learners:
         table.add_row(
             Text(learner.label),
             str(learner.cells),
             number(learner.estimated_seconds),
+            "not calibrated" if learner.calibration is None else f"{learner.calibration.median_error:.0%}",
             bytes_in_words(learner.estimated_memory_bytes),
         )
     return table

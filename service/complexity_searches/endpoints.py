@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Depends, Response
 
 from bfc_core.specs import ComplexitySpec
 from service.auth import PrincipalDep
-from service.complexity_searches.progress import cancel
+from service.complexity_searches.progress import cancel, resume
 from service.complexity_searches.repository import get_search, list_searches, read_search
 from service.complexity_searches.schemas import ComplexitySearchRead, ComplexitySearchSummary
 from service.complexity_searches.submission import start
@@ -20,8 +20,9 @@ from service.dependencies import (
     SettingsDep,
     refuse_unknown_parameters,
 )
-from service.errors import AlreadyFinishedError
+from service.errors import AlreadyFinishedError, NotInThisStateError
 from service.examples import COMPLEXITY_EXAMPLES
+from service.models import ComplexitySearchStatus
 from service.pagination import Page
 
 router = APIRouter(
@@ -68,5 +69,27 @@ def post_cancel(search_id: UUID, database: DatabaseDep, principal: PrincipalDep)
         if search.status.is_terminal:
             raise AlreadyFinishedError("search", search.id, search.status)
         cancel(session, search)
+    with database.reading() as session:
+        return read_search(session, search_id)
+
+
+@router.post(
+    "/{search_id}/resume", status_code=202, operation_id="complexity_resume", summary="Let a search go on"
+)
+def post_resume(
+    search_id: UUID,
+    database: DatabaseDep,
+    publisher: PublisherDep,
+    settings: SettingsDep,
+    principal: PrincipalDep,
+) -> ComplexitySearchRead:
+    """Go on with a search that a quota has paused, by the quotas of the key that asks; 429 while there is no room."""
+    with database.writing() as session:
+        search = get_search(session, search_id, hold=True)
+        principal.check_owns(search.owner)
+        if search.status is not ComplexitySearchStatus.PAUSED:
+            raise NotInThisStateError("search", search.id, "resumed", search.status, ["paused"])
+        wakeups = resume(session, search, principal, settings)
+    publisher.publish(wakeups)
     with database.reading() as session:
         return read_search(session, search_id)

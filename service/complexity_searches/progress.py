@@ -16,12 +16,16 @@ from sqlalchemy.orm import Session
 from bfc_core.specs import ComplexitySpec, ExperimentSpec
 from bfc_core.statistics.aggregation import Row
 from bfc_core.statistics.bracketing import Aim, next_ask
+from service.api_keys.quotas import check_quotas
+from service.auth import Principal
 from service.config import Settings
 from service.database import Database, database_now
+from service.errors import QuotaExceededError
 from service.experiments.repository import comparison_rows
 from service.experiments.submission import accept_planned, planned
 from service.jobs import Publisher
 from service.models import (
+    ApiKey,
     ComplexityRound,
     ComplexitySearch,
     ComplexitySearchStatus,
@@ -37,12 +41,21 @@ logger = logging.getLogger(__name__)
 _DONE = [status for status in ExperimentStatus if status.is_terminal]
 
 
+class KeyGoneError(Exception):
+    """The API key that asked for a search is revoked or expired."""
+
+
 def begin(
-    session: Session, spec: ComplexitySpec, owner: str, settings: Settings
+    session: Session, spec: ComplexitySpec, principal: Principal, settings: Settings
 ) -> tuple[ComplexitySearch, list[Wakeup]]:
-    """Store a search with the experiments of its first round; the wake-ups are to be sent after the commit."""
+    """Store a search with the experiments of its first round; the wake-ups are to be sent after the commit.
+
+    Raises:
+        QuotaExceededError: the first round would be more than the API key allows.
+    """
     search = ComplexitySearch(
-        owner=owner,
+        owner=principal.owner,
+        api_key_id=principal.key_id,
         name=spec.name,
         status=ComplexitySearchStatus.RUNNING,
         spec=spec.model_dump(mode="json"),
@@ -65,8 +78,22 @@ def advance(database: Database, publisher: Publisher, settings: Settings) -> Non
                 .where(ComplexitySearch.id == search_id, *_is_due())
                 .with_for_update(skip_locked=True)
             )
-            wakeups = [] if search is None else _next_round(session, search, settings)
+            wakeups = [] if search is None else _next_round_or_pause(session, search, settings)
         publisher.publish(wakeups)
+
+
+def resume(
+    session: Session, search: ComplexitySearch, principal: Principal, settings: Settings
+) -> list[Wakeup]:
+    """Go on with a paused search under the quotas of the key that asks; the caller holds its row.
+
+    Raises:
+        QuotaExceededError: the round is still more than the key allows.
+    """
+    search.api_key_id = principal.key_id
+    search.status, search.message = ComplexitySearchStatus.RUNNING, None
+    session.flush()
+    return _next_round(session, search, settings)
 
 
 def cancel(session: Session, search: ComplexitySearch) -> None:
@@ -108,11 +135,26 @@ def _is_due() -> list[ColumnElement[bool]]:
     return [ComplexitySearch.status == ComplexitySearchStatus.RUNNING, ~waits]
 
 
+def _next_round_or_pause(session: Session, search: ComplexitySearch, settings: Settings) -> list[Wakeup]:
+    """The next round; where the key's quotas do not allow it nothing of it is stored, and the search says so."""
+    try:
+        return _next_round(session, search, settings)
+    except QuotaExceededError as error:
+        why = error.detail
+    except KeyGoneError:
+        why = "the API key that asked for it is revoked or expired"
+    search.status = ComplexitySearchStatus.PAUSED
+    search.message = f"paused before round {search.rounds + 1}: {why}. Resume it once there is room"
+    session.flush()
+    logger.info("complexity_search.paused id=%s", search.id)
+    return []
+
+
 def _next_round(session: Session, search: ComplexitySearch, settings: Settings) -> list[Wakeup]:
     """Ask for what the results so far call for, or end the search."""
     spec = ComplexitySpec.model_validate(search.spec)
-    found = rows_of(session, search.id)
-    lost = sum(row.status in {"failed", "cancelled"} for rows in found.values() for row in rows)
+    results = rows_of(session, search.id)
+    lost = sum(row.status in {"failed", "cancelled"} for rows in results.values() for row in rows)
     if lost:
         _end(
             session,
@@ -124,7 +166,7 @@ def _next_round(session: Session, search: ComplexitySearch, settings: Settings) 
     asked: list[tuple[int, int, ExperimentSpec]] = []
     for learner in range(len(spec.learners)):
         for dim in spec.dim:
-            ask = next_ask(_errors(found.get((learner, dim), []), spec), aim_of(spec))
+            ask = next_ask(_errors(results.get((learner, dim), []), spec), aim_of(spec))
             if ask is not None:
                 asked.append((learner, dim, spec.experiment((learner,), (dim,), ask.sizes, ask.seeds)))
     if not asked:
@@ -135,12 +177,17 @@ def _next_round(session: Session, search: ComplexitySearch, settings: Settings) 
         text = f"{spent} of max_runs = {spec.max_runs} are spent; some brackets are wider than asked"
         _end(session, search, ComplexitySearchStatus.SUCCEEDED, text)
         return []
+    plans = [planned(session, experiment_spec, settings) for _, _, experiment_spec in asked]
+    check_quotas(
+        session,
+        _asking(session, search),
+        runs=sum(len(found.cells) - found.reused_cells for found in plans),
+        seconds=sum(found.estimated_seconds for found in plans),
+    )
     search.rounds += 1
     wakeups: list[Wakeup] = []
-    for learner, dim, experiment_spec in asked:
-        experiment, of_experiment = accept_planned(
-            session, planned(session, experiment_spec, settings), search.owner, settings
-        )
+    for (learner, dim, _), found in zip(asked, plans, strict=True):
+        experiment, of_experiment = accept_planned(session, found, search.owner, settings)
         session.add(
             ComplexityRound(
                 search_id=search.id,
@@ -153,6 +200,21 @@ def _next_round(session: Session, search: ComplexitySearch, settings: Settings) 
         wakeups += of_experiment
     session.flush()
     return wakeups
+
+
+def _asking(session: Session, search: ComplexitySearch) -> Principal:
+    """Whose quotas hold: the owner of the search, by the limits that the key which asked for it has now.
+
+    Raises:
+        KeyGoneError: that key may ask for nothing any more.
+    """
+    if search.api_key_id is None:
+        return Principal(search.owner, frozenset())
+    key = session.get(ApiKey, search.api_key_id, populate_existing=True)
+    now = database_now(session)
+    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+        raise KeyGoneError
+    return Principal(search.owner, frozenset(), key.id, key.live_runs_limit, key.daily_seconds_limit)
 
 
 def _errors(rows: Sequence[Row], spec: ComplexitySpec) -> dict[int, dict[int, float]]:

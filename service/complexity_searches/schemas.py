@@ -16,7 +16,7 @@ class ComplexitySearchSummary(BaseModel):
     id: UUID
     name: str
     status: ComplexitySearchStatus
-    message: str | None = Field(description="why it ended before its aim, or null")
+    message: str | None = Field(description="why it ended before its aim or is paused, or null")
     rounds: int
     runs: int = Field(description="distinct runs that it has asked for so far")
     full_grid_runs: int = Field(description="what every size with as many seeds as were used would have been")

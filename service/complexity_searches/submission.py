@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from bfc_core.specs import ComplexitySpec
-from service.api_keys.quotas import check_quotas
 from service.auth import Principal
 from service.complexity_searches.progress import begin
 from service.config import Settings
@@ -22,10 +21,9 @@ def start(
         QuotaExceededError: the first round would be more than the API key allows; nothing was stored.
     """
     largest = spec.experiment(range(len(spec.learners)), spec.dim, (spec.n_max,), spec.seeds)
-    planned = plan(largest, cells_of(largest), settings.kernel_memory_limit_bytes)
+    plan(largest, cells_of(largest), settings.kernel_memory_limit_bytes)
     with database.writing() as session:
-        check_quotas(session, principal, runs=len(planned.cells), seconds=planned.estimated_seconds)
-        search, wakeups = begin(session, spec, principal.owner, settings)
+        search, wakeups = begin(session, spec, principal, settings)
         search_id = search.id
     publisher.publish(wakeups)
     return search_id

@@ -8,6 +8,7 @@ from bfc_core.packing import Estimate, estimate_pack, estimate_run, packs_of
 from bfc_core.specs import AnyLearner, CorrectionWindow, ExperimentSpec, Layerwise, Recipe, RunSpec
 from bfc_core.statistics.aggregation import distinct_labels
 from service.errors import FieldProblem, PlanRefusedError
+from service.experiments.calibration import Calibration
 from service.runs.cell import cell_hash
 from service.runs.reuse import AnsweredCell
 
@@ -33,18 +34,21 @@ class LearnerPlan:
     reused_cells: int
     estimated_seconds: float
     estimated_memory_bytes: int
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
 class ExperimentPlan:
     """Everything that will be run, and what it is expected to cost on one core.
 
-    ``cells`` has every cell of the grid in its order, ``packs`` only those that no finished run answers.
+    ``cells`` has every cell of the grid in its order, ``packs`` only those that no finished run answers;
+    ``estimates`` has one entry a pack.
     """
 
     spec: ExperimentSpec
     cells: list[Cell]
     packs: list[list[RunSpec]]
+    estimates: list[Estimate]
     learners: list[LearnerPlan]
     estimated_seconds: float
     estimated_memory_bytes: int
@@ -71,14 +75,26 @@ def answered(cells: Sequence[Cell], answers: Mapping[str, AnsweredCell]) -> list
     return [replace(cell, answer=answers.get(cell.hash)) for cell in cells]
 
 
-def plan(spec: ExperimentSpec, cells: list[Cell], memory_limit_bytes: int) -> ExperimentPlan:
+def plan(
+    spec: ExperimentSpec,
+    cells: list[Cell],
+    memory_limit_bytes: int,
+    calibrated: Mapping[str, Calibration] | None = None,
+    pack_members: int | None = None,
+) -> ExperimentPlan:
     """Plan the cells of an experiment that have no answer yet.
+
+    Args:
+        calibrated: by kind of learner, what corrects the estimated seconds; nothing is corrected without.
+        pack_members: most runs of a pack; None: as many as are fastest.
 
     Raises:
         PlanRefusedError: a kernel learner needs more memory than the deployment allows; names the learner.
     """
-    packs = packs_of(cell.spec for cell in cells if cell.answer is None)
-    estimates = [estimate_pack(pack) for pack in packs]
+    packs = packs_of((cell.spec for cell in cells if cell.answer is None), pack_members)
+    calibrated = calibrated or {}
+    factors = {kind: found.factor for kind, found in calibrated.items()}
+    estimates = [_corrected(pack, factors) for pack in packs]
     learners, refusals = [], []
     grouped: defaultdict[AnyLearner, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -94,8 +110,9 @@ def plan(spec: ExperimentSpec, cells: list[Cell], memory_limit_bytes: int) -> Ex
                 learner.kind,
                 len(of_learner),
                 len(of_learner) - len(open_cells),
-                sum(e.seconds for e in singles),
+                sum(e.seconds for e in singles) * factors.get(learner.kind, 1.0),
                 memory,
+                calibrated.get(learner.kind),
             )
         )
         if not isinstance(learner, Recipe) and memory > memory_limit_bytes and learner in spec.learners:
@@ -113,11 +130,21 @@ def plan(spec: ExperimentSpec, cells: list[Cell], memory_limit_bytes: int) -> Ex
         spec,
         cells,
         packs,
+        estimates,
         learners,
         sum(estimate.seconds for estimate in estimates),
         max((estimate.memory_bytes for estimate in estimates), default=0),
         _warnings(spec),
     )
+
+
+def _corrected(pack: Sequence[RunSpec], factors: Mapping[str, float]) -> Estimate:
+    """The estimate of a pack, each of its runs corrected by the factor of its learner."""
+    estimate = estimate_pack(pack)
+    if not any(run.learner.kind in factors for run in pack):
+        return estimate
+    seconds = sum(estimate_run(run).seconds * factors.get(run.learner.kind, 1.0) for run in pack)
+    return replace(estimate, seconds=seconds)
 
 
 def _distinct_estimates(cells: Sequence[RunSpec]) -> list[Estimate]:

@@ -46,6 +46,18 @@ class ExperimentRead(ExperimentSummary):
     spec: ExperimentSpec
 
 
+class CalibrationRead(BaseModel):
+    """What finished runs of a kind of learner say about its estimates on this deployment."""
+
+    factor: float = Field(
+        description="by which the estimate was multiplied: median of seconds taken over estimated"
+    )
+    runs: int = Field(description="newest succeeded runs of this kind that were looked at")
+    median_error: float = Field(
+        description="e: half of those runs took between 1 / (1 + e) and 1 + e times the corrected estimate"
+    )
+
+
 class LearnerPlanRead(BaseModel):
     """What one learner will cost on one core."""
 
@@ -55,6 +67,9 @@ class LearnerPlanRead(BaseModel):
     reused_cells: int
     estimated_seconds: float
     estimated_memory_bytes: int
+    calibration: CalibrationRead | None = Field(
+        description="null while fewer than five runs of this kind have succeeded: the estimate is as it was counted"
+    )
 
 
 class PlanRead(BaseModel):
@@ -66,7 +81,9 @@ class PlanRead(BaseModel):
     reused_cells: int = Field(description="cells that a finished run answers already; they are not run again")
     saved_seconds: float = Field(description="what the reused cells took when they were computed")
     packs: int
-    estimated_seconds: float = Field(description="on one core; packs run beside each other")
+    estimated_seconds: float = Field(
+        description="on one core, corrected where learners are calibrated; packs run beside each other"
+    )
     estimated_memory_bytes: int = Field(description="of the largest pack")
     learners: list[LearnerPlanRead]
     warnings: list[str]

@@ -18,6 +18,7 @@ from service.auth import Principal
 from service.config import CrashPoint, Settings
 from service.database import Database, database_now
 from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
+from service.experiments.calibration import calibrations
 from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
 from service.experiments.repository import read_experiment
 from service.jobs import Publisher
@@ -43,13 +44,18 @@ def planned(
 ) -> ExperimentPlan:
     """Plan an experiment against what has been answered before; with ``force`` every cell is computed anew.
 
+    Seconds are corrected by what finished runs of the same learners took here.
+
     Raises:
         PlanRefusedError: the experiment does not fit the deployment.
     """
     cells = cells_of(spec)
     if not force:
         cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
-    return plan(spec, cells, settings.kernel_memory_limit_bytes)
+    kinds = {cell.spec.learner.kind for cell in cells if cell.answer is None}
+    return plan(
+        spec, cells, settings.kernel_memory_limit_bytes, calibrations(session, kinds), settings.pack_members
+    )
 
 
 def accept_planned(
@@ -61,6 +67,7 @@ def accept_planned(
         found.spec,
         [cell.spec for cell in found.cells],
         found.packs,
+        estimates=found.estimates,
         hashes=[cell.hash for cell in found.cells],
         answers=[cell.answer.run_id if cell.answer else None for cell in found.cells],
         owner=owner,

@@ -14,6 +14,7 @@ class ComplexitySearchStatus(StrEnum):
     """Where a search stands; changed by ``service.complexity_searches.progress`` alone."""
 
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -21,7 +22,7 @@ class ComplexitySearchStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether nothing more will happen."""
-        return self is not ComplexitySearchStatus.RUNNING
+        return self not in {ComplexitySearchStatus.RUNNING, ComplexitySearchStatus.PAUSED}
 
 
 class ComplexitySearch(Base):
@@ -37,7 +38,10 @@ class ComplexitySearch(Base):
     spec: Mapped[JsonObject] = mapped_column(JsonValue)
     rounds: Mapped[int] = mapped_column(Integer, default=0)
     message: Mapped[str | None] = mapped_column(
-        Text, doc="why it ended before its aim, for the person who asked"
+        Text, doc="why it ended before its aim or is paused, for the person who asked"
+    )
+    api_key_id: Mapped[UUID | None] = mapped_column(
+        Uuid, doc="whose quotas hold for its rounds; null where there are no keys"
     )
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

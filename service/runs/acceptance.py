@@ -1,18 +1,23 @@
 """Storing an experiment: once committed, it will be worked on whatever happens to the broker."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
 from uuid import UUID, uuid4
 
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from bfc_core.packing import estimate_pack
+from bfc_core.packing import Estimate, estimate_pack
 from bfc_core.specs import ExperimentSpec, Recipe, RunSpec, label_of
 from service.database import database_now
-from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
+from service.models import Base, Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
 from service.runs.cell import cell_hash, code_version
 from service.runs.moves import Wakeup
 from service.runs.settlement import settle_experiment
+
+_ROWS_A_STATEMENT = 2000
 
 
 def accept(
@@ -26,6 +31,7 @@ def accept(
     network_queue: str = "",
     republish_first: timedelta,
     priority: int = 0,
+    estimates: Sequence[Estimate] | None = None,
     hashes: Sequence[str] | None = None,
     answers: Sequence[UUID | None] | None = None,
 ) -> tuple[Experiment, list[Wakeup]]:
@@ -34,6 +40,7 @@ def accept(
     Args:
         runs: ``spec.runs()``; its order is the order in which runs are listed.
         packs: the same objects, grouped; without those that have an answer.
+        estimates: of every pack, where they are known already.
         hashes: the cell hash of every run, where it is known already.
         network_queue: where packs that train networks wait, if not in ``queue`` as well: what a GPU is for.
         answers: the finished run that answers a cell, or None; it is linked and not run again.
@@ -52,7 +59,8 @@ def accept(
         created_at=now,
     )
     session.add(experiment)
-    estimated = sorted(((estimate_pack(pack), pack) for pack in packs), key=lambda pair: -pair[0].seconds)
+    estimates = estimates or [estimate_pack(pack) for pack in packs]
+    estimated = sorted(zip(estimates, packs, strict=True), key=lambda pair: -pair[0].seconds)
     rows = [
         Pack(
             experiment_id=experiment.id,
@@ -71,18 +79,26 @@ def accept(
     session.add_all(rows)
     session.flush()
     position = {id(run): index for index, run in enumerate(runs)}
-    hashes = hashes or [cell_hash(run) for run in runs]
     linked = {} if answers is None else {place: run for place, run in enumerate(answers) if run is not None}
-    for row, (_, pack) in zip(rows, estimated, strict=True):
-        for member, run in enumerate(pack):
-            place = position[id(run)]
-            queued = _queued_run(experiment.id, row.id, member, run, hashes[place], now)
-            session.add(queued)
-            linked[place] = queued.id
-    session.flush()
-    session.add_all(
-        ExperimentRun(experiment_id=experiment.id, run_id=run_id, position=place)
-        for place, run_id in linked.items()
+    ids = {id(run): uuid4() for pack in packs for run in pack}
+    linked |= {position[run]: new_id for run, new_id in ids.items()}
+    hash_of = (lambda place: cell_hash(runs[place])) if hashes is None else hashes.__getitem__
+    _insert(
+        session,
+        Run,
+        (
+            _queued_run(experiment.id, row.id, member, ids[id(run)], run, hash_of(position[id(run)]), now)
+            for row, (_, pack) in zip(rows, estimated, strict=True)
+            for member, run in enumerate(pack)
+        ),
+    )
+    _insert(
+        session,
+        ExperimentRun,
+        (
+            {"experiment_id": experiment.id, "run_id": run_id, "position": place}
+            for place, run_id in linked.items()
+        ),
     )
     settle_experiment(session, now, experiment)
     session.flush()
@@ -90,21 +106,30 @@ def accept(
 
 
 def _queued_run(
-    experiment_id: UUID, pack_id: int, member: int, run: RunSpec, cell: str, now: datetime
-) -> Run:
-    return Run(
-        id=uuid4(),
-        experiment_id=experiment_id,
-        pack_id=pack_id,
-        member=member,
-        cell_hash=cell,
-        spec=run.model_dump(mode="json"),
-        label=label_of(run.learner),
-        target_kind=run.target.kind,
-        learner_kind=run.learner.kind,
-        n=run.n,
-        dim=run.dim,
-        seed=run.seed,
-        status=RunStatus.QUEUED,
-        created_at=now,
-    )
+    experiment_id: UUID, pack_id: int, member: int, run_id: UUID, run: RunSpec, cell: str, now: datetime
+) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "experiment_id": experiment_id,
+        "pack_id": pack_id,
+        "member": member,
+        "cell_hash": cell,
+        "spec": run.model_dump(mode="json"),
+        "label": label_of(run.learner),
+        "target_kind": run.target.kind,
+        "learner_kind": run.learner.kind,
+        "n": run.n,
+        "dim": run.dim,
+        "seed": run.seed,
+        "status": RunStatus.QUEUED,
+        "attempts": 0,
+        "created_at": now,
+    }
+
+
+def _insert(session: Session, model: type[Base], rows: Iterable[dict[str, Any]]) -> None:
+    """Insert rows some thousands at a time: a grid of 10⁵ cells is never held as objects of the session."""
+    table = Base.metadata.tables[model.__tablename__]
+    remaining = iter(rows)
+    while some := list(islice(remaining, _ROWS_A_STATEMENT)):
+        session.connection().execute(insert(table), some)

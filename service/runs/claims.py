@@ -10,15 +10,28 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from bfc_core.specs import Measurement, RunSpec
 from service import models
 from service.database import database_now
-from service.models import Pack, PackStatus, Run, RunStatus
+from service.models import Base, Pack, PackStatus, Run, RunStatus
 from service.runs.settlement import settle_progress
+
+_INSERT_EACH = sqlite.insert(Base.metadata.tables[models.Measurement.__tablename__]).on_conflict_do_nothing()
+
+_INSERT_ARRAYS = text(
+    """
+    INSERT INTO measurements (run_id, fence, name, step, stage, level, value)
+    SELECT * FROM unnest(
+        CAST(:run_id AS uuid[]), CAST(:fence AS bigint[]), CAST(:name AS varchar[]), CAST(:step AS bigint[]),
+        CAST(:stage AS varchar[]), CAST(:level AS integer[]), CAST(:value AS double precision[])
+    )
+    ON CONFLICT DO NOTHING
+    """
+)
 
 
 class FencedError(Exception):
@@ -145,22 +158,23 @@ def record_measurements(
     guard(session, claim, database_now(session))
     if not measurements:
         return
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    session.execute(
-        dialect.insert(models.Measurement).on_conflict_do_nothing(),
-        [
-            {
-                "run_id": run_id,
-                "fence": claim.fence,
-                "name": measurement.name,
-                "step": measurement.step,
-                "stage": measurement.stage,
-                "level": measurement.level,
-                "value": measurement.value,
-            }
-            for run_id, measurement in measurements
-        ],
-    )
+    rows = [
+        {
+            "run_id": run_id,
+            "fence": claim.fence,
+            "name": measurement.name,
+            "step": measurement.step,
+            "stage": measurement.stage,
+            "level": measurement.level,
+            "value": measurement.value,
+        }
+        for run_id, measurement in measurements
+    ]
+    if session.get_bind().dialect.name == "sqlite":
+        session.connection().execute(_INSERT_EACH, rows)
+    else:
+        # One statement with an array a column: a statement a row, even pipelined, costs a pack of curves 50 ms.
+        session.connection().execute(_INSERT_ARRAYS, {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def announce_artifacts(session: Session, claim: Claim, artifacts: Sequence[AnnouncedArtifact]) -> None:

@@ -1,11 +1,18 @@
 """A search for n* over HTTP: rounds follow from results, it ends with an answer, and nothing is run twice."""
 
+from collections.abc import Iterator
+
 import pytest
+from sqlalchemy import select
 
 from bfc_core.specs import Metrics, Outcome, Report, RunSpec
 from service.complexity_searches.progress import advance
+from service.database import database_now
 from service.jobs import Publisher
-from tests.service.conftest import Api, unknown_id
+from service.models import ApiKey
+from tests.service.conftest import Api, serve, settings_for, unknown_id
+from tests.service.test_problems import is_problem
+from tests.service.test_security import key_of
 
 KERNEL = {"kind": "kernel_ridge", "kernel": {"kind": "polynomial", "degree": 4}}
 SEARCH = {
@@ -133,3 +140,97 @@ def test_what_cannot_be_searched_is_refused_and_not_stored(api: Api, changes: di
 def test_an_unknown_search_is_404(api: Api) -> None:
     assert api.get(f"/v1/complexity/{unknown_id()}").json()["code"] == "complexity_search_not_found"
     assert api.client.post(f"/v1/complexity/{unknown_id()}/cancel").status_code == 404
+
+
+# --- quotas ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server that asks for keys."""
+    yield from serve(settings_for(database_url, tmp_path_factory.mktemp("guarded"), auth="keys"))
+
+
+class Searcher:
+    """A search of one learner and dim, asked for under a key."""
+
+    def __init__(self, api: Api, owner: str, dim: int, **limits: object) -> None:
+        self.api, self.owner, self.key = api, owner, key_of(api, owner, **limits)
+        body = SEARCH | {"learners": [{"kind": "joint", "steps_per_stage": 10}], "dim": dim}
+        self.answer = api.client.post("/v1/complexity", json=body, headers=self.key)
+
+    def followed(self) -> dict:
+        publisher = Publisher(self.api.settings)
+        for _ in range(20):
+            self.api.finish_all(learned)
+            advance(self.api.database, publisher, self.api.settings)
+            search = self.read()
+            if search["status"] != "running":
+                return search
+        raise AssertionError("it does not end")
+
+    def read(self) -> dict:
+        path = f"/v1/complexity/{self.answer.json()['id']}"
+        return self.api.get(path, headers=self.key).json()
+
+    def resumed(self, headers: dict[str, str]):
+        return self.api.client.post(f"/v1/complexity/{self.answer.json()['id']}/resume", headers=headers)
+
+    def allow(self, **limits: object) -> None:
+        with self.api.database.writing() as session:
+            for key in session.scalars(select(ApiKey).where(ApiKey.owner == self.owner)).all():
+                for name, value in limits.items():
+                    setattr(key, name, value)
+
+
+def test_a_round_that_a_quota_does_not_allow_pauses_the_search_and_it_goes_on_when_there_is_room(
+    guarded: Api,
+) -> None:
+    # A round has four runs of a second each: two rounds fit.
+    searcher = Searcher(guarded, "frugal", 13, daily_seconds_limit=5.0)
+    assert searcher.answer.status_code == 202, searcher.answer.text
+    paused = searcher.followed()
+    assert (paused["status"], paused["finished_at"]) == ("paused", None)
+    assert paused["message"].startswith(
+        f"paused before round {paused['rounds'] + 1}: the quota daily_seconds"
+    )
+    experiments = guarded.count("experiments")
+    problem = is_problem(searcher.resumed(searcher.key), 429)
+    assert (problem["code"], guarded.count("experiments")) == ("quota_exceeded", experiments)
+    assert searcher.read()["status"] == "paused"
+    searcher.allow(daily_seconds_limit=1000.0)
+    assert searcher.resumed(searcher.key).json()["status"] == "running"
+    done = searcher.followed()
+    assert (done["status"], done["message"]) == ("succeeded", None)
+    assert done["rounds"] > paused["rounds"]
+    assert is_problem(searcher.resumed(searcher.key), 409)["code"] == "not_in_this_state"
+
+
+def test_the_first_round_is_refused_with_nothing_stored(guarded: Api) -> None:
+    before = guarded.count("complexity_searches"), guarded.count("experiments")
+    searcher = Searcher(guarded, "small", 14, live_runs_limit=3)
+    assert is_problem(searcher.answer, 429)["code"] == "quota_exceeded"
+    assert (guarded.count("complexity_searches"), guarded.count("experiments")) == before
+
+
+def test_a_revoked_key_asks_for_no_further_round(guarded: Api) -> None:
+    searcher = Searcher(guarded, "gone", 15)
+    with guarded.database.writing() as session:
+        for key in session.scalars(select(ApiKey).where(ApiKey.owner == "gone")).all():
+            key.revoked_at = database_now(session)
+    searcher.key = key_of(guarded, "gone")
+    paused = searcher.followed()
+    assert paused["status"] == "paused"
+    assert "revoked or expired" in paused["message"]
+    assert is_problem(searcher.resumed(key_of(guarded, "somebody else")), 403)["code"] == "not_the_owner"
+    assert searcher.resumed(searcher.key).status_code == 202
+    assert searcher.followed()["status"] == "succeeded"
+
+
+def test_a_paused_search_can_be_cancelled(guarded: Api) -> None:
+    searcher = Searcher(guarded, "tired", 16, daily_seconds_limit=5.0)
+    assert searcher.followed()["status"] == "paused"
+    answer = guarded.client.post(
+        f"/v1/complexity/{searcher.answer.json()['id']}/cancel", headers=searcher.key
+    )
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")

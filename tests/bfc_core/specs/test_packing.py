@@ -68,3 +68,12 @@ def test_a_pack_is_as_large_as_the_cache_allows(widths, dim, width, members) -> 
         seeds=32,
     )
     assert {len(pack) for pack in packs_of(spec.runs())} == {members, 32 % members or members}
+
+
+def test_the_size_of_packs_can_be_limited_down_to_one() -> None:
+    learners = [{"kind": "algorithm_1"}, {"kind": "layerwise"}, {"kind": "oracle"}, {"kind": "linear"}]
+    runs = grid(learners=learners).runs()
+    assert [len(pack) for pack in packs_of(runs, 1)] == [1] * len(runs)
+    of_kernels = [pack for pack in packs_of(runs, 3) if pack[0].learner.kind in {"oracle", "linear"}]
+    assert max(map(len, of_kernels)) == 3
+    assert sum(map(len, of_kernels)) == sum(run.learner.kind in {"oracle", "linear"} for run in runs)

@@ -1,0 +1,68 @@
+"""Estimates follow what finished runs of the same learner took on this deployment, and say so."""
+
+import pytest
+from sqlalchemy import text
+
+from bfc_core.packing import estimate_run
+from bfc_core.specs import Metrics, Outcome, Report, RunSpec
+from tests.service.conftest import SMALL, Api
+
+SLOW = {"kind": "nearest_neighbours"}
+UNSEEN = {"kind": "linear"}
+
+
+def spec(first_seed: int, seeds: int, *learners: dict, n: int = 64) -> dict:
+    return SMALL | {"learners": list(learners), "n": n, "seeds": list(range(first_seed, first_seed + seeds))}
+
+
+def plan(api: Api, body: dict) -> dict:
+    answer = api.client.post("/v1/experiments", json=body, params={"dry_run": True})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def took(times: dict[int, float]):
+    """Seconds as multiples of the estimate, by seed."""
+
+    def report_of(run: RunSpec) -> Report:
+        seconds = times[run.seed] * estimate_run(run).seconds
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=0.5), seconds=seconds)
+
+    return report_of
+
+
+def test_a_plan_is_corrected_by_what_finished_runs_took_and_says_how_far_they_were(api: Api) -> None:
+    body = spec(100, 4, SLOW, UNSEEN)
+    counted = plan(api, body)
+    assert [learner["calibration"] for learner in counted["learners"]] == [None, None]
+
+    api.submitted(**spec(0, 4, SLOW))
+    api.finish_all(took(dict.fromkeys(range(4), 30.0)))
+    assert plan(api, body)["learners"][0]["calibration"] is None, "four runs say too little"
+
+    # The median is 30, whatever one run took that waited for hours.
+    api.submitted(**spec(10, 5, SLOW, n=96))
+    api.finish_all(took({10: 10.0, 11: 10.0, 12: 20.0, 13: 10.0, 14: 5000.0}))
+    corrected = plan(api, body)
+    slow, unseen = corrected["learners"]
+    assert slow["calibration"]["runs"] == 9
+    assert slow["calibration"]["factor"] == pytest.approx(30.0)
+    # |log(ratio / 30)|: four times 0, log 1.5, thrice log 3, one far away; the fifth of nine is log 1.5.
+    assert slow["calibration"]["median_error"] == pytest.approx(0.5)
+    assert slow["estimated_seconds"] == pytest.approx(30 * counted["learners"][0]["estimated_seconds"])
+    assert unseen == counted["learners"][1]
+    total = slow["estimated_seconds"] + unseen["estimated_seconds"]
+    assert corrected["estimated_seconds"] == pytest.approx(total)
+
+
+def test_what_is_accepted_counts_against_quotas_as_it_was_planned(api: Api) -> None:
+    body = spec(200, 3, SLOW)
+    planned = plan(api, body)
+    experiment = api.submitted(**body)
+    with api.database.reading() as session:
+        stored = session.execute(
+            text("SELECT sum(estimated_seconds) FROM packs WHERE status = 'queued'")
+        ).scalar_one()
+    assert stored == pytest.approx(planned["estimated_seconds"])
+    api.finish_all()
+    assert api.get(f"/v1/experiments/{experiment['id']}").json()["status"] == "succeeded"
