@@ -19,6 +19,7 @@ from service.models import AttemptOutcome
 from service.runs import lifecycle
 from service.runs.claims import Claim, FencedError
 from service.runs.moves import Failure, Wakeup
+from worker.cause import cause_of
 from worker.child_job import ChildJob
 from worker.child_process import ChildStarter
 from worker.devices import DeviceChoice
@@ -94,7 +95,7 @@ class Training:
         try:
             child = self._starter.start(self._job(claim, folder))
         except OSError as error:
-            self._end_crashed(claim, recorder, Failure("child_not_started", str(error)))
+            self._end_crashed(claim, recorder, Failure("child_not_started", cause_of(error)))
             return
         ending = Supervision(child, claim, recorder, self._settings, self.draining).watch()
         self._end(claim, recorder, folder, ending)
@@ -117,7 +118,7 @@ class Training:
             case EndingKind.RELEASED:
                 self._close(claim, recorder, lambda s: lifecycle.release(s, claim), AttemptOutcome.RELEASED)
             case EndingKind.FAILED:
-                failure = Failure(ending.code, _with_log(ending.text, folder))
+                failure = _failure(claim, ending, folder)
                 self._close(
                     claim,
                     recorder,
@@ -125,7 +126,7 @@ class Training:
                     AttemptOutcome.FAILED,
                 )
             case EndingKind.CRASHED:
-                self._end_crashed(claim, recorder, Failure(ending.code, _with_log(ending.text, folder)))
+                self._end_crashed(claim, recorder, _failure(claim, ending, folder))
 
     def _complete(self, claim: Claim, recorder: Recorder, reports: dict[UUID, Report]) -> None:
         def commit(session: Session) -> list[Wakeup]:
@@ -188,6 +189,9 @@ class Training:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _with_log(text: str, folder: PackFolder) -> str:
+def _failure(claim: Claim, ending: Ending, folder: PackFolder) -> Failure:
+    """The cause for the reader; the end of the child's log for whoever runs this worker."""
     tail = folder.log_tail()
-    return f"{text}\n{tail}" if tail else text
+    if tail:
+        logger.warning("pack.child_log pack_id=%s fence=%s\n%s", claim.pack_id, claim.fence, tail)
+    return Failure(ending.code, ending.text, tail)

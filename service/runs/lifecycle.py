@@ -301,7 +301,7 @@ def _expire(
 ) -> list[Wakeup]:
     wakeups: list[Wakeup] = []
     for pack in packs:
-        failure = Failure(code, f"the worker {pack.worker_id} stopped answering")
+        failure = Failure(code, "its worker stopped answering")
         wakeups += _crashed(session, now, pack, AttemptOutcome.EXPIRED, failure, crash_limit)
     return wakeups
 
@@ -319,7 +319,10 @@ def _crashed(
     if len(runs) > 1:
         return _split(session, now, pack, runs)
     _fail_pack(
-        session, now, pack, Failure(POISON, f"{pack.crash_count} crashes without progress. {failure.text}")
+        session,
+        now,
+        pack,
+        Failure(POISON, f"{pack.crash_count} crashes without progress; the last: {failure.text}"),
     )
     return []
 
@@ -397,7 +400,8 @@ def _end_attempt(
     attempt.step = pack.step
     attempt.finished_at = now
     if failure is not None:
-        attempt.error_code, attempt.error_text = failure.code, failure.text[-MAX_ERROR_TEXT:]
+        text = f"{failure.text}\n{failure.log}" if failure.log else failure.text
+        attempt.error_code, attempt.error_text = failure.code, text[-MAX_ERROR_TEXT:]
 
 
 def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.Report:
