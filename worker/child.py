@@ -1,8 +1,8 @@
 """The process that trains one pack. It knows no database and no broker, only a job and two pipes.
 
 Up go JSON documents ``{"kind": "progress" | "measured" | "checkpoint" | "stopped" | "finished" | "interrupted" |
-"exhausted" | "error", …}``; down come ``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the worker dies its
-end of the control pipe closes and this process ends at once: it never outlives its owner.
+"exhausted" | "error", …}``; down come ``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the
+worker dies its end of the control pipe closes and this process ends at once: it never outlives its owner.
 """
 
 import contextlib

@@ -81,6 +81,7 @@ class Training:
                 worker_id=self._worker_id,
                 device=self._settings.device,
                 lease=self._settings.lease,
+                crash_limit=self._settings.crash_limit,
             )
 
     def _work(self, claim: Claim) -> None:

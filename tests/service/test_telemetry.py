@@ -144,6 +144,9 @@ def test_metrics_follow_the_work(api: Api) -> None:
     assert (
         after["bfc_run_duration_seconds_sum"][kernel] == 1.5 * after["bfc_run_duration_seconds_count"][kernel]
     )
+    solves = after["bfc_kernel_solve_duration_seconds_count"]
+    assert set(solves) == {kernel}
+    assert after["bfc_kernel_solve_duration_seconds_sum"][kernel] == 0.5 * solves[kernel] > 0
     assert after["bfc_train_steps_total"][kernel] == 40 * after["bfc_run_duration_seconds_count"][kernel]
     assert after["bfc_queue_wait_seconds_count"]["train.cpu",] > 0
     assert 0 <= after["bfc_queue_wait_seconds_sum"]["train.cpu",] < 3600
