@@ -174,7 +174,7 @@ def _reports(session: Session) -> Iterator[Metric]:
         seconds.add_metric([kind], count_value=count, sum_value=float(total_seconds))
         steps.add_metric([kind], float(total_steps))
         if solved:
-            solves.add_metric([kind], count_value=solved, sum_value=float(solve_seconds))
+            solves.add_metric([kind], count_value=solved, sum_value=float(solve_seconds or 0.0))
     yield seconds
     yield steps
     yield solves
