@@ -24,7 +24,7 @@ SOURCES := bfc_core service worker bfc_client migrations tests examples benchmar
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help install demo up walk reproduce record bench test fuzz faults science check static format-check lint types \
-	imports docs api-only fmt openapi clean
+	imports docs api-only audit fmt openapi clean
 
 help: ## this list
 	@echo "BFC: train and compare hierarchical learners. Needs Python 3.11 or newer and make."
@@ -97,7 +97,7 @@ fuzz: $(INSTALLED) ## a fuzzer reads docs/openapi.json and attacks the API, for 
 		$(BIN)/python -m pytest $(PYTEST_FLAGS) -s tests/service/fuzz
 
 # TESTED=1 says that `make test` has just passed on this very tree.
-check: static $(if $(TESTED),,test) science api-only ## the whole gate
+check: static $(if $(TESTED),,test) science api-only audit ## the whole gate
 	@echo "make check: passed"
 
 static: format-check lint types imports docs ## the part of the gate that runs nothing
@@ -131,6 +131,9 @@ $(API_ONLY)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m venv $(API_ONLY)
 	@$(API_ONLY)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt '.[api]'
 	@touch $@
+
+audit: $(INSTALLED) ## known vulnerabilities of the pins; passes, loudly, where PyPI cannot be asked (BFC_REQUIRE_AUDIT=1: fails)
+	@$(BIN)/python -m deploy.audit
 
 fmt: $(INSTALLED) ## format, and repair what ruff can repair
 	@$(BIN)/ruff check --fix-only --quiet $(SOURCES)

@@ -1,8 +1,9 @@
 """Checkpoints of a pack: one folder, files written whole or not at all, the newest sound one wins.
 
-A file is written to a temporary name, flushed to disk and renamed; its SHA-256 stands in a sidecar.
-Reading goes from the newest to the oldest and skips what does not fit its hash. Only tensors and plain
-values are stored and ``weights_only`` is always on, so a checkpoint cannot carry code.
+The content comes first, under a name that has its hash; then, by one rename, the manifest ``step-….sha256`` that makes
+it a checkpoint. Whenever the process dies in between, the checkpoints before are whole and the new one is whole or
+not there. Reading goes from the newest manifest to the oldest and skips what does not fit its hash. Only tensors
+and plain values are stored and ``weights_only`` is always on, so a checkpoint cannot carry code.
 """
 
 import hashlib
@@ -53,7 +54,7 @@ class CheckpointFolder:
         self.interval_seconds = interval_seconds
         self.saved: Callable[[int, Path, str], None] = lambda step, path, digest: None  # noqa: ARG005
         self.saving: Callable[[Path], None] = lambda path: None  # noqa: ARG005
-        """Called when a checkpoint's hash is written and its content is not."""
+        """Called when a checkpoint's content is written and its manifest is not."""
         self._last_save = time.monotonic()
         self._save_seconds = 0.0
 
@@ -75,13 +76,12 @@ class CheckpointFolder:
         torch.save({"step": step, "state": state}, buffer)
         content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest()
-        path = self.folder / f"step-{step:012d}.pt"
-        _write_whole(path.with_suffix(".sha256"), digest.encode())
-        self.saving(path)
+        manifest = self.folder / f"step-{step:012d}.sha256"
+        path = _content_of(manifest, digest)
         _write_whole(path, content)
-        for old in sorted(self.folder.glob("step-*.pt"), reverse=True)[KEEP:]:
-            old.unlink(missing_ok=True)
-            old.with_suffix(".sha256").unlink(missing_ok=True)
+        self.saving(path)
+        _write_whole(manifest, digest.encode())
+        self._drop_old()
         self._last_save = time.monotonic()
         self._save_seconds = self._last_save - started
         self.saved(step, path, digest)
@@ -89,9 +89,9 @@ class CheckpointFolder:
 
     def load(self) -> dict[str, Any] | None:
         """The newest state whose hash fits, of this or an earlier attempt; None where there is none."""
-        found = [path for folder in (self.folder, *self.earlier) for path in folder.glob("step-*.pt")]
-        for path in sorted(found, key=lambda path: path.name, reverse=True):
-            content = _read_sound(path)
+        found = [path for folder in (self.folder, *self.earlier) for path in folder.glob("step-*.sha256")]
+        for manifest in sorted(found, key=lambda path: path.name, reverse=True):
+            content = _read_sound(manifest)
             if content is not None:
                 loaded: dict[str, Any] = torch.load(
                     io.BytesIO(content), weights_only=True, map_location="cpu"
@@ -100,12 +100,25 @@ class CheckpointFolder:
                 return state
         return None
 
+    def _drop_old(self) -> None:
+        """Keep the newest manifests and their contents; also drops what a save that was cut off left here."""
+        manifests = sorted(self.folder.glob("step-*.sha256"), reverse=True)
+        for manifest in manifests[KEEP:]:
+            manifest.unlink(missing_ok=True)
+        kept = {_content_of(manifest, manifest.read_text().strip()) for manifest in manifests[:KEEP]}
+        for content in set(self.folder.glob("step-*.pt")) - kept:
+            content.unlink(missing_ok=True)
 
-def _read_sound(path: Path) -> bytes | None:
+
+def _content_of(manifest: Path, digest: str) -> Path:
+    return manifest.with_name(f"{manifest.stem}-{digest[:16]}.pt")
+
+
+def _read_sound(manifest: Path) -> bytes | None:
     try:
-        content = path.read_bytes()
-        expected = path.with_suffix(".sha256").read_text().strip()
-    except OSError:
+        expected = manifest.read_text().strip()
+        content = _content_of(manifest, expected).read_bytes()
+    except (OSError, ValueError):
         return None
     return content if hashlib.sha256(content).hexdigest() == expected else None
 
@@ -117,3 +130,9 @@ def _write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    # The rename too must be on the disk before anything relies on it.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -101,7 +101,8 @@ class Settings(BaseSettings):
         description="for connecting and publishing; a frozen broker costs no more",
     )
     crash_limit: Annotated[int, Field(ge=1)] = Field(
-        default=3, description="crashes without checkpoint progress until a run counts as poison"
+        default=3,
+        description="crashes without checkpoint progress until a run counts as poison; the worker's setting holds",
     )
     progress_interval: Duration = Field(
         default=timedelta(seconds=1), description="least time between two progress writes of a pack"

@@ -192,8 +192,9 @@ def _supervise(data_dir: Path, port: int, environment: Mapping[str, str], stoppi
     environment = {**environment, "BFC_PARENT_PIPE": str(reading)}
     python = [sys.executable, "-m"]
     children = [
-        Child("api", [*python, "service", "--host", _HOST, "--port", str(port)], environment, reading),
+        # First, since the import of torch takes longest: work that was cut off goes on sooner.
         Child("worker", [*python, "worker"], environment, reading),
+        Child("api", [*python, "service", "--host", _HOST, "--port", str(port)], environment, reading),
     ]
     state = data_dir / STATE_FILE
     for child in children:

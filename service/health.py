@@ -1,12 +1,13 @@
 """/healthz: the process answers. /readyz: whether work that is accepted now will be done."""
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.upgrade import current_revision, newest_revision
@@ -38,6 +39,7 @@ class Check(BaseModel):
 
     ok: bool
     detail: str
+    warning: str | None = None
 
 
 class Readiness(BaseModel):
@@ -96,14 +98,35 @@ def _migrations_check(database: Database) -> Check:
 def _workers_check(database: Database, settings: Settings) -> Check:
     with database.reading() as session:
         silence: timedelta = WORKER_SILENCE * settings.heartbeat_interval
-        alive = session.scalar(
-            select(func.count()).where(
+        alive = session.scalars(
+            select(Worker).where(
                 Worker.heartbeat_at >= database_now(session) - silence, Worker.stopped_at.is_(None)
             )
-        )
+        ).all()
     if alive:
-        return Check(ok=True, detail=f"{alive} alive")
+        return Check(ok=True, detail=f"{len(alive)} alive", warning=_disagreement(alive, settings))
     return Check(ok=False, detail="no worker has shown itself; accepted work waits until one does")
+
+
+def _disagreement(workers: Sequence[Worker], settings: Settings) -> str | None:
+    """What this API plans with and a worker does otherwise; None where they agree."""
+    warnings = []
+    planned = settings.kernel_memory_limit_bytes
+    limits = {worker.kernel_memory_limit_bytes for worker in workers} - {None, planned}
+    if limits:
+        sizes = ", ".join(f"{limit / 2**30:.3g}" for limit in sorted(limit or 0 for limit in limits))
+        warnings.append(
+            f"plans are made for {planned / 2**30:.3g} GiB a pack, workers allow {sizes}: set "
+            "BFC_KERNEL_MEMORY_LIMIT_BYTES alike, or runs fail that were accepted"
+        )
+    here = settings.heartbeat_interval.total_seconds()
+    rhythms = {worker.heartbeat_seconds for worker in workers} - {None, here}
+    if any(rhythm is not None and rhythm > here for rhythm in rhythms):
+        warnings.append(
+            f"workers show themselves less often than the {here:g} seconds expected here: set "
+            "BFC_HEARTBEAT_INTERVAL alike, or living workers count as gone"
+        )
+    return "; ".join(warnings) or None
 
 
 def _broker_check(publisher: Publisher, queue: str) -> Check:

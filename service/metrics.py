@@ -149,7 +149,14 @@ def _runs(session: Session) -> Iterator[Metric]:
 
 def _reports(session: Session) -> Iterator[Metric]:
     rows = session.execute(
-        select(Run.learner_kind, func.count(), func.sum(Report.seconds), func.sum(Report.steps))
+        select(
+            Run.learner_kind,
+            func.count(),
+            func.sum(Report.seconds),
+            func.sum(Report.steps),
+            func.count(Report.solve_seconds),
+            func.sum(Report.solve_seconds),
+        )
         .join(Report, Report.run_id == Run.id)
         .group_by(Run.learner_kind)
     ).all()
@@ -159,11 +166,19 @@ def _reports(session: Session) -> Iterator[Metric]:
     steps = CounterMetricFamily(
         "bfc_train_steps", "Optimiser steps of runs with a report", labels=["learner_kind"]
     )
-    for kind, count, total_seconds, total_steps in rows:
+    solves = SummaryMetricFamily(
+        "bfc_kernel_solve_duration_seconds",
+        "Of kernel machines: gram, factorisation and choice of the ridge, without sampling and evaluation",
+        labels=["learner_kind"],
+    )
+    for kind, count, total_seconds, total_steps, solved, solve_seconds in rows:
         seconds.add_metric([kind], count_value=count, sum_value=float(total_seconds))
         steps.add_metric([kind], float(total_steps))
+        if solved:
+            solves.add_metric([kind], count_value=solved, sum_value=float(solve_seconds or 0.0))
     yield seconds
     yield steps
+    yield solves
 
 
 def _queues(session: Session, configured: set[str]) -> Iterator[Metric]:

@@ -1,79 +1,30 @@
 """``python -m worker``: one worker process, until SIGTERM."""
 
-import logging
 import os
 import sys
 
-from celery import signals
-
-from service.broker_check import warn_of_broker_settings
 from service.config import Settings
-from service.database import open_database
-from service.jobs import Publisher
-from service.parent_watch import watch_parent
-from service.runs.reconciler import Reconciler
-from service.store.opening import open_store
-from service.telemetry import configure_logging
-from worker.celery_app import build_app
 from worker.child_process import ChildStarter
-from worker.devices import choose_device, hold_device
-from worker.housekeeping import Housekeeping
-from worker.slots import WorkerSlot
-from worker.training import Training
-
-logger = logging.getLogger(__name__)
+from worker.devices import choose_device
 
 
 def main() -> int:
     """Run a worker; the exit code is 0 after a drain."""
     settings = Settings()
-    configure_logging(settings)
     device = choose_device(settings.device)
-    # Children inherit it; the number of threads of OpenMP and the visible GPUs are read once, at import of torch.
+    # Children inherit it; OpenMP and the GPUs' driver read it once, at import of torch.
     threads = settings.child_threads or max(1, (os.cpu_count() or 1) // settings.concurrency)
     os.environ.update({"OMP_NUM_THREADS": str(threads), **device.environment})  # noqa: TID251
-    gpu = hold_device(device, settings.data_dir)
-    slot = WorkerSlot(settings.data_dir)
-    database = open_database(settings.database_url, settings.busy_timeout)
-    publisher = Publisher(settings)
-    publisher.start()
+    if "GOMP_SPINCOUNT" not in os.environ:  # noqa: TID251
+        # By default a thread that waits for its mates spins: on a busy machine for the whole time slice in which they
+        # do not run. docs/decisions/0048: asleep instead, tiny steps are tens of times faster there.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251
     starter = ChildStarter(settings.child_start, settings.waiting_children)
     starter.warm()
-    store = open_store(settings)
-    training = Training(settings, database, publisher, starter, device, slot.worker_id, store)
-    housekeeping = Housekeeping(settings, database, publisher, slot, store, lambda: training.fenced_writes)
-    reconciler = Reconciler(database, publisher, settings, also=housekeeping.tick)
-    warn_of_broker_settings(settings)
-    housekeeping.begin()
-    reconciler.start()
-    app = build_app(settings, training.train)
+    # Only now, beside the import of torch in the helper process: work that was cut off goes on sooner.
+    from worker.process import run_worker  # noqa: PLC0415
 
-    # Celery passes keyword arguments of its own; a drain begins with the first SIGTERM or SIGINT.
-    def drain(**_celery: object) -> None:
-        logger.info("worker.draining id=%s", slot.worker_id)
-        training.draining.set()
-
-    signals.worker_shutting_down.connect(drain, weak=False)
-    watch_parent(settings.parent_pipe)
-    logger.info("worker.started id=%s queue=%s device=%s", slot.worker_id, settings.queue, settings.device)
-    worker = app.Worker(
-        hostname=f"bfc@{slot.worker_id}",
-        without_gossip=True,
-        without_mingle=True,
-        quiet=True,
-        loglevel=settings.log_level,
-    )
-    worker.start()
-    starter.stop()
-    reconciler.stop()
-    housekeeping.end()
-    publisher.stop()
-    database.dispose()
-    slot.release()
-    if gpu is not None:
-        gpu.release()
-    logger.info("worker.stopped id=%s", slot.worker_id)
-    return int(worker.exitcode or 0)
+    return run_worker(settings, device, starter)
 
 
 if __name__ == "__main__":

@@ -35,11 +35,24 @@ class PackConsumer(Consumer):
         )
 
     loop: Any
+    channel_errors: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - Celery's own
         super().__init__(*arguments, **named)
+        self._has_listened = False
         if self.loop is loops.synloop:
             self.loop = _prompt_loop
+
+    def on_ready(self) -> None:
+        """Note that the queue is as we want it: from here on a closed channel is worth another one."""
+        self._has_listened = True
+        super().on_ready()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Connect again, unless the broker has refused us from the start (another queue of our name, no rights)."""
+        if isinstance(exc, self.channel_errors) and not self._has_listened:
+            raise exc
+        super().on_connection_error_after_connected(exc)
 
     def register_with_event_loop(self, hub: Any) -> None:  # noqa: ANN401 - Celery's own
         """Bound the wait for messages: the loop's poll lasts until the next timer."""

@@ -1,10 +1,11 @@
 """The process that trains one pack. It knows no database and no broker, only a job and two pipes.
 
 Up go JSON documents ``{"kind": "progress" | "measured" | "checkpoint" | "stopped" | "finished" | "interrupted" |
-"error", …}``; down come ``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the worker dies its
-end of the control pipe closes and this process ends at once: it never outlives its owner.
+"exhausted" | "error", …}``; down come ``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the
+worker dies its end of the control pipe closes and this process ends at once: it never outlives its owner.
 """
 
+import contextlib
 import faulthandler
 import hashlib
 import json
@@ -27,6 +28,7 @@ from bfc_core.errors import BfcError, PackInterrupted, ResourceLimitExceeded
 from bfc_core.kernels.shared import EigendecompositionFolder
 from bfc_core.run import execute_pack
 from bfc_core.specs import Measurement, RunSpec
+from worker.cause import cause_of, without_paths
 from worker.child_job import ChildJob
 
 _ORPHANED = 86
@@ -117,18 +119,20 @@ def run(job_text: str, control: Connection, lines: Connection) -> None:
             _train(job, observer)
     except PackInterrupted:
         observer.send("interrupted")
-    except (MemoryError, OSError):
+    except (MemoryError, OSError) as error:
         # Of this machine at this moment, not of the spec: try again, somewhere else or later.
         traceback.print_exc()
         sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            observer.send("exhausted", text=cause_of(error))
         os._exit(1)
     except ResourceLimitExceeded as error:
-        observer.send("error", code="resource_limit_exceeded", text=str(error))
+        observer.send("error", code="resource_limit_exceeded", text=without_paths(str(error)))
     except BfcError as error:
-        observer.send("error", code="refused", text=str(error))
+        observer.send("error", code="refused", text=without_paths(str(error)))
     except Exception as error:  # noqa: BLE001 - the one place where a defect of a run becomes an answer
         traceback.print_exc()
-        observer.send("error", code="internal_error", text=f"{type(error).__name__}: {error}")
+        observer.send("error", code="internal_error", text=f"a defect of this program: {cause_of(error)}")
     lines.close()
 
 

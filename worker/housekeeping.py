@@ -105,6 +105,8 @@ class Housekeeping:
                     device=self._settings.device,
                     concurrency=self._settings.concurrency,
                     version=code_version(),
+                    kernel_memory_limit_bytes=self._settings.kernel_memory_limit_bytes,
+                    heartbeat_seconds=self._settings.heartbeat_interval.total_seconds(),
                     started_at=now,
                 )
                 session.add(row)

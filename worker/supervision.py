@@ -1,6 +1,7 @@
 """Watches one child to its end: passes its lines on, carries cancels down, and knows when to stop waiting."""
 
 import logging
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class Supervision:
             return self._verdict
         if self._shall_give_back():
             return Ending(EndingKind.RELEASED)
-        return Ending(EndingKind.CRASHED, "child_died", f"the training process ended with code {code}")
+        return Ending(EndingKind.CRASHED, "child_died", f"the training process {_how_it_ended(code)}")
 
     def _take(self, document: dict[str, Any]) -> None:
         runs = self._claim.runs
@@ -106,6 +107,8 @@ class Supervision:
                 self._verdict = Ending(EndingKind.FINISHED)
             case "interrupted":
                 self._verdict = self._verdict or Ending(EndingKind.RELEASED)
+            case "exhausted":
+                self._verdict = Ending(EndingKind.CRASHED, "child_died", document["text"])
             case "error":
                 self._verdict = Ending(EndingKind.FAILED, document["code"], document["text"])
 
@@ -162,3 +165,12 @@ class Supervision:
         self._child.tell("stop")
         self._child.terminate()
         self._kill_at = time.monotonic() + grace_seconds
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"

@@ -22,6 +22,7 @@ from service.runs.moves import Failure, Wakeup
 from service.store.base import Store, StoreUnavailableError
 from service.store.opening import is_shared
 from worker.artifact_publication import ArtifactPublication, NotAnArtifactError
+from worker.cause import cause_of
 from worker.checkpoint_mirror import CheckpointMirror, restore
 from worker.child_job import ChildJob
 from worker.child_process import ChildStarter
@@ -100,6 +101,7 @@ class Training:
                 worker_id=self._worker_id,
                 device=self._settings.device,
                 lease=self._settings.lease,
+                crash_limit=self._settings.crash_limit,
             )
 
     def _work(self, claim: Claim) -> None:
@@ -118,7 +120,7 @@ class Training:
         try:
             child = self._starter.start(self._job(claim, folder))
         except OSError as error:
-            self._end_crashed(claim, recorder, Failure("child_not_started", str(error)))
+            self._end_crashed(claim, recorder, Failure("child_not_started", cause_of(error)))
             return
         ending = Supervision(child, claim, recorder, self._settings, self.draining, mirror).watch()
         if mirror is not None:
@@ -156,7 +158,7 @@ class Training:
             case EndingKind.RELEASED:
                 self._close(claim, recorder, lambda s: lifecycle.release(s, claim), AttemptOutcome.RELEASED)
             case EndingKind.FAILED:
-                failure = Failure(ending.code, _with_log(ending.text, folder))
+                failure = _failure(claim, ending, folder)
                 self._close(
                     claim,
                     recorder,
@@ -164,7 +166,7 @@ class Training:
                     AttemptOutcome.FAILED,
                 )
             case EndingKind.CRASHED:
-                self._end_crashed(claim, recorder, Failure(ending.code, _with_log(ending.text, folder)))
+                self._end_crashed(claim, recorder, _failure(claim, ending, folder))
 
     def _complete(
         self, claim: Claim, recorder: Recorder, folder: PackFolder, reports: dict[UUID, Report]
@@ -255,6 +257,9 @@ class Training:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _with_log(text: str, folder: PackFolder) -> str:
+def _failure(claim: Claim, ending: Ending, folder: PackFolder) -> Failure:
+    """The cause for the reader; the end of the child's log for whoever runs this worker."""
     tail = folder.log_tail()
-    return f"{text}\n{tail}" if tail else text
+    if tail:
+        logger.warning("pack.child_log pack_id=%s fence=%s\n%s", claim.pack_id, claim.fence, tail)
+    return Failure(ending.code, ending.text, tail)

@@ -189,10 +189,16 @@ def _parts_of(facts: dict[str, Any]) -> list[Finding]:
     return [
         Finding(
             subject=f"server: {name}",
-            state="fine" if check.get("ok") else "broken",
+            state=_state_of(check),
             fact=str(check.get("detail", "")),
-            advice=None if check.get("ok") else _ADVICE.get(name),
+            advice=check.get("warning") if check.get("ok") else _ADVICE.get(name),
         )
         for name, check in (checks.items() if isinstance(checks, dict) else ())
         if isinstance(check, dict)
     ]
+
+
+def _state_of(check: dict[str, Any]) -> State:
+    if not check.get("ok"):
+        return "broken"
+    return "note" if check.get("warning") else "fine"

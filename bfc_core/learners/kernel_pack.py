@@ -108,6 +108,7 @@ class KernelPack:
             return Report(outcome=Outcome.CANCELLED, seconds=0.0, message="cancelled on request")
         started = time.monotonic()
         problem = pose(self.specs[run])
+        posed = time.monotonic()
         try:
             fitted = self._fit(run, problem)
         except RunNoLongerWanted:
@@ -116,8 +117,10 @@ class KernelPack:
             )
         except KernelNotPositiveDefinite as error:
             fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; try larger ridges")
+        solved = time.monotonic()
         report = report_of(fitted, problem, seconds=0.0)
-        report = report.model_copy(update={"seconds": time.monotonic() - started})
+        times = {"seconds": time.monotonic() - started, "solve_seconds": solved - posed}
+        report = report.model_copy(update=times)
         if report.metrics is not None and report.metrics.nmse is not None:
             numbers = {"nmse": report.metrics.nmse}
             distance = report.selection.get(DISTANCE_TO_LIMIT)

@@ -65,6 +65,12 @@ class Report(Spec):
     outcome: Outcome
     metrics: Metrics | None = None
     seconds: float = Field(ge=0, description="wall time of the pack's work divided among its runs")
+    solve_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="of a kernel machine: wall time of its fit (gram, factorisation, choice of the ridge), without "
+        "sampling and evaluation",
+    )
     steps: int = Field(default=0, ge=0, description="optimiser steps of this run")
     selection: dict[str, float | int | str | bool] = Field(
         default_factory=dict,

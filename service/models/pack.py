@@ -51,6 +51,10 @@ class Pack(Base):
         Integer, default=0, doc="crashes since the checkpoint last moved"
     )
     crash_step: Mapped[int] = mapped_column(BigInteger, default=0, doc="checkpoint step at the last crash")
+    crash_limit: Mapped[int | None] = mapped_column(
+        Integer,
+        doc="of the worker that claimed it last; whoever reaps the pack counts to this, not to its own",
+    )
     worker_id: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

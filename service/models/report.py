@@ -20,6 +20,7 @@ class Report(Base):
     outcome: Mapped[Outcome] = mapped_column(words(Outcome))
     nmse: Mapped[float | None] = mapped_column(Double)
     seconds: Mapped[float] = mapped_column(Double)
+    solve_seconds: Mapped[float | None] = mapped_column(Double)
     steps: Mapped[int] = mapped_column(BigInteger)
     metrics: Mapped[JsonObject | None] = mapped_column(
         JsonValue, doc="Metrics as JSON; null where not finite"

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Integer, String
+from sqlalchemy import BigInteger, Double, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.models.base import Base, UtcDateTime
@@ -20,6 +20,10 @@ class Worker(Base):
     device: Mapped[str] = mapped_column(String(100))
     concurrency: Mapped[int] = mapped_column(Integer)
     version: Mapped[str] = mapped_column(String(100))
+    kernel_memory_limit_bytes: Mapped[int | None] = mapped_column(
+        BigInteger, doc="its settings, to be compared with those of the API"
+    )
+    heartbeat_seconds: Mapped[float | None] = mapped_column(Double)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     fenced_writes: Mapped[int] = mapped_column(

@@ -65,8 +65,20 @@ POISON = "poison"
 MAX_ERROR_TEXT = 20_000
 
 
-def claim(session: Session, *, queue: str, worker_id: str, device: str, lease: timedelta) -> Claim | None:
-    """Take the most urgent pack that may run; None where there is none."""
+def claim(
+    session: Session,
+    *,
+    queue: str,
+    worker_id: str,
+    device: str,
+    lease: timedelta,
+    crash_limit: int | None = None,
+) -> Claim | None:
+    """Take the most urgent pack that may run; None where there is none.
+
+    Args:
+        crash_limit: the worker's own, which holds for this attempt whoever finds it dead; None: the finder's.
+    """
     now = database_now(session)
     eligible = (
         select(Pack.id)
@@ -89,6 +101,7 @@ def claim(session: Session, *, queue: str, worker_id: str, device: str, lease: t
             fence=Pack.fence + 1,
             attempt=Pack.attempt + 1,
             worker_id=worker_id,
+            crash_limit=crash_limit,
             heartbeat_at=now,
             lease_until=now + lease,
             error_code=None,
@@ -233,7 +246,12 @@ def attempt_outcome(session: Session, claim: Claim) -> AttemptOutcome | None:
 
 
 def reap(session: Session, crash_limit: int, limit: int = 50) -> list[Wakeup]:
-    """Take back packs whose lease ran out. What was to be cancelled is cancelled, the rest queued again."""
+    """Take back packs whose lease ran out. What was to be cancelled is cancelled, the rest queued again.
+
+    Args:
+        crash_limit: for packs whose worker did not say its own.
+        limit: packs a call.
+    """
     now = database_now(session)
     expired = session.scalars(
         select(Pack)
@@ -250,6 +268,8 @@ def take_over(session: Session, predecessor: str, crash_limit: int, *, mine: str
     """Take back the packs of workers whose id begins with ``predecessor``; the caller knows they are dead.
 
     Args:
+        predecessor: what the ids of the dead begin with.
+        crash_limit: for packs whose worker did not say its own.
         mine: the caller's own worker id, whose packs it keeps.
     """
     now = database_now(session)
@@ -316,8 +336,10 @@ def _expire(
 ) -> list[Wakeup]:
     wakeups: list[Wakeup] = []
     for pack in packs:
-        failure = Failure(code, f"the worker {pack.worker_id} stopped answering")
-        wakeups += _crashed(session, now, pack, AttemptOutcome.EXPIRED, failure, crash_limit)
+        failure = Failure(code, "its worker stopped answering")
+        wakeups += _crashed(
+            session, now, pack, AttemptOutcome.EXPIRED, failure, pack.crash_limit or crash_limit
+        )
     return wakeups
 
 
@@ -334,7 +356,10 @@ def _crashed(
     if len(runs) > 1:
         return _split(session, now, pack, runs)
     _fail_pack(
-        session, now, pack, Failure(POISON, f"{pack.crash_count} crashes without progress. {failure.text}")
+        session,
+        now,
+        pack,
+        Failure(POISON, f"{pack.crash_count} crashes without progress; the last: {failure.text}"),
     )
     return []
 
@@ -412,7 +437,8 @@ def _end_attempt(
     attempt.step = pack.step
     attempt.finished_at = now
     if failure is not None:
-        attempt.error_code, attempt.error_text = failure.code, failure.text[-MAX_ERROR_TEXT:]
+        text = f"{failure.text}\n{failure.log}" if failure.log else failure.text
+        attempt.error_code, attempt.error_text = failure.code, text[-MAX_ERROR_TEXT:]
 
 
 def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.Report:
@@ -422,6 +448,7 @@ def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.R
         outcome=report.outcome,
         nmse=report.metrics.nmse if report.metrics else None,
         seconds=report.seconds,
+        solve_seconds=report.solve_seconds,
         steps=report.steps,
         metrics=report.metrics.model_dump(mode="json") if report.metrics else None,
         selection=dict(report.selection),

@@ -25,10 +25,15 @@ class Wakeup:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt ended without a result."""
+    """Why an attempt ended without a result.
+
+    ``text`` is what readers of a run are told: a cause, without paths and traces. ``log`` is the end of what the
+    process wrote; it is kept with the attempt, which the API does not show.
+    """
 
     code: str
     text: str
+    log: str = ""
 
 
 def live_runs(session: Session, pack: Pack) -> Sequence[Run]:

@@ -289,6 +289,24 @@ def test_a_poisonous_pack_is_split_and_only_the_guilty_run_fails(bench: Bench) -
     assert progress[-1] == 1.0
 
 
+def test_whoever_reaps_counts_to_the_limit_of_the_worker_that_died(bench: Bench) -> None:
+    """An API with another BFC_CRASH_LIMIT must not call a pack poison that its workers would try again."""
+    experiment = bench.accept(seeds=1)
+    for _ in range(2):
+        claim = bench.do(
+            lifecycle.claim, queue="train.cpu", worker_id="host/0/a", device="cpu", lease=LEASE, crash_limit=3
+        )
+        bench.expire(claim)
+        assert bench.do(lifecycle.reap, 1), "queued again, although the reaper's own limit is 1"
+    claim = bench.do(
+        lifecycle.claim, queue="train.cpu", worker_id="host/0/a", device="cpu", lease=LEASE, crash_limit=3
+    )
+    assert bench.do(lifecycle.take_over, "host/0/", 99, mine="host/0/b") == []
+    assert set(bench.statuses(experiment)) == {"failed"}
+    [run, *_] = bench.runs(experiment)
+    assert run.message == "3 crashes without progress; the last: its worker stopped answering"
+
+
 def test_checkpoint_progress_forgives_crashes(bench: Bench) -> None:
     bench.accept(seeds=1)
     for step in range(1, 3 * LIMIT):

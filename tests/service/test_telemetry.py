@@ -144,6 +144,9 @@ def test_metrics_follow_the_work(api: Api) -> None:
     assert (
         after["bfc_run_duration_seconds_sum"][kernel] == 1.5 * after["bfc_run_duration_seconds_count"][kernel]
     )
+    solves = after["bfc_kernel_solve_duration_seconds_count"]
+    assert set(solves) == {kernel}
+    assert after["bfc_kernel_solve_duration_seconds_sum"][kernel] == 0.5 * solves[kernel] > 0
     assert after["bfc_train_steps_total"][kernel] == 40 * after["bfc_run_duration_seconds_count"][kernel]
     assert after["bfc_queue_wait_seconds_count"]["train.cpu",] > 0
     assert 0 <= after["bfc_queue_wait_seconds_sum"]["train.cpu",] < 3600
@@ -179,6 +182,28 @@ def test_metrics_know_the_workers_and_what_they_lost(api: Api) -> None:
     assert found["bfc_fenced_writes_total"][()] >= 2
     assert found["bfc_lease_expired_total"][()] >= 1, AttemptOutcome.EXPIRED
     api.finish_all()
+
+
+def test_readiness_warns_of_a_worker_with_other_limits(api: Api) -> None:
+    def workers_check(**limits: float) -> dict:
+        with api.database.writing() as session:
+            now = database_now(session)
+            session.merge(
+                Worker(
+                    id="w-limits", hostname="h", pid=1, queue="train.cpu", device="cpu", concurrency=1, version="0",
+                    started_at=now, heartbeat_at=now, **limits,
+                )
+            )  # fmt: skip
+        return api.get("/readyz").json()["checks"]["workers"]
+
+    mine = api.settings.kernel_memory_limit_bytes
+    rhythm = api.settings.heartbeat_interval.total_seconds()
+    agreed = workers_check(kernel_memory_limit_bytes=mine, heartbeat_seconds=rhythm)
+    assert (agreed["ok"], agreed["warning"]) == (True, None)
+    warned = workers_check(kernel_memory_limit_bytes=mine // 4, heartbeat_seconds=2 * rhythm)
+    assert warned["ok"], "a warning, no outage"
+    assert "4 GiB a pack, workers allow 1: set BFC_KERNEL_MEMORY_LIMIT_BYTES alike" in warned["warning"]
+    assert "BFC_HEARTBEAT_INTERVAL" in warned["warning"]
 
 
 def test_requests_are_timed_by_route_and_never_by_path(api: Api) -> None:

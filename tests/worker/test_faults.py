@@ -108,6 +108,8 @@ def test_poison_is_found_in_a_pack_and_named(embedded) -> None:
         PackStatus.FAILED,
     ]
     assert {run.error_code for run in embedded.runs(experiment)} == {"poison"}
+    cause = "3 crashes without progress; the last: the training process was ended by SIGKILL"
+    assert {run.message for run in embedded.runs(experiment)} == {cause}
     assert len(embedded.attempts()) == 9
 
 
@@ -290,6 +292,11 @@ def test_no_torch_in_the_worker_process(embedded) -> None:
     embedded.wait_for_end(experiment)
     mapped = {os.path.basename(file.path) for file in psutil.Process(worker.process.pid).memory_maps()}  # noqa: PTH119
     assert not [name for name in mapped if "torch" in name]
+    # Threads of a child sleep while they wait for each other.
+    [helper, *_] = [
+        p for p in psutil.Process(worker.process.pid).children() if "OMP_NUM_THREADS" in p.environ()
+    ]
+    assert helper.environ()["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def _is_child(deployment, process) -> bool:

@@ -158,6 +158,16 @@ def test_doctor_reports_the_server_s_checks(bfc):
     assert "→ start a worker" in bfc("doctor").stdout
 
 
+def test_doctor_passes_on_what_a_ready_server_warns_of(bfc, script, monkeypatch):
+    check = {"ok": True, "detail": "2 alive", "warning": "workers allow 1 GiB: set the limits alike"}
+    script.answer(200, {"status": "ready", "checks": {"workers": check}})
+    monkeypatch.setenv("BFC_URL", script.url)
+    result = bfc("doctor", "--json")
+    [finding] = [each for each in json.loads(result.stdout) if each["subject"] == "server: workers"]
+    assert (finding["state"], finding["fact"], finding["advice"]) == ("note", "2 alive", check["warning"])
+    assert result.exit_code == 0
+
+
 def test_doctor_without_a_server_says_how_to_get_one(bfc, monkeypatch):
     monkeypatch.delenv("BFC_URL")
     result = bfc("doctor")

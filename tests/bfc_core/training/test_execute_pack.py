@@ -37,7 +37,7 @@ def small(kinds: list[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def facts(report: Report) -> dict[str, object]:
-    return json.loads(report.model_dump_json(exclude={"seconds"}))
+    return json.loads(report.model_dump_json(exclude={"seconds", "solve_seconds"}))
 
 
 def close(one: Report, other: Report) -> None:
