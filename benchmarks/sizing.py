@@ -98,6 +98,8 @@ def _measured(name: str, folder: Path, seeds: int, port: int) -> dict[str, objec
         idle = _transactions(database)
         time.sleep(20)
         idle_rate = (_transactions(database) - idle) / 20
+        training_rate = _training_rate(database, url) - idle_rate
+        _empty(database)
         before, began = _transactions(database), time.monotonic()
         body = _spec(seeds)
         experiment = httpx.post(f"{url}/v1/experiments", json=body, timeout=60).json()
@@ -124,7 +126,7 @@ def _measured(name: str, folder: Path, seeds: int, port: int) -> dict[str, objec
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
     runs = _count(database, "SELECT count(*) FROM runs")
-    rows = {table: _count(database, f"SELECT count(*) FROM {table}") for table in TABLES}
+    rows = {table: _count(database, f"SELECT count(*) FROM {table}") for table in TABLES}  # noqa: S608 - names of our own
     sizes = {table: _count(database, f"SELECT pg_total_relation_size('{table}')") for table in TABLES}
     database.dispose()
     files = [path.stat().st_size for path in (folder / "store" / "artifacts").rglob("*.safetensors")]
@@ -137,11 +139,32 @@ def _measured(name: str, folder: Path, seeds: int, port: int) -> dict[str, objec
         "bytes_a_row": {table: round(sizes[table] / max(1, count)) for table, count in rows.items()},
         "bytes_a_run": round(sum(sizes.values()) / runs),
         "transactions_a_pack": round(transactions / rows["packs"], 1),
+        "transactions_a_second_of_training": round(training_rate, 2),
         "idle_transactions_a_second": round(idle_rate, 2),
         "most_connections": most,
         "artifact_bytes_a_run": round(sum(files) / len(files)) if files else 0,
         "spec_bytes": len(json.dumps(body)),
     }
+
+
+def _training_rate(database: Database, url: str) -> float:
+    """Transactions a second while one pack trains, at the settings' own intervals."""
+    endless = _spec(1) | {"learners": [{"kind": "joint"}], "budget": {"steps_per_stage": 1_000_000}}
+    links = httpx.post(f"{url}/v1/experiments", json=endless, timeout=60).json()["links"]
+    _wait(lambda: httpx.get(f"{url}{links['self']}", timeout=60).json()["status"] == "running")
+    time.sleep(10)
+    before, began = _transactions(database), time.monotonic()
+    time.sleep(30)
+    rate = (_transactions(database) - before) / (time.monotonic() - began)
+    httpx.post(f"{url}{links['self']}/cancel", timeout=60)
+    _wait(lambda: httpx.get(f"{url}{links['self']}", timeout=60).json()["finished_at"] is not None)
+    return rate
+
+
+def _empty(database: Database) -> None:
+    """Begin anew: the pack that was only watched shall not be counted."""
+    with database.writing() as session:
+        session.execute(text("TRUNCATE experiments, runs, packs, idempotency_keys CASCADE"))
 
 
 def _is_ready(url: str) -> bool:
