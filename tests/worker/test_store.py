@@ -20,7 +20,9 @@ from service.store.opening import open_store
 from tests.worker.test_faults import LONG, SHORT, undisturbed
 from worker.artifact_publication import ArtifactPublication, NotAnArtifactError
 from worker.checkpoint_mirror import CheckpointMirror, restore
+from worker.housekeeping import Housekeeping
 from worker.pack_folder import PackFolder
+from worker.slots import WorkerSlot
 
 KEEPING = {"test_samples": 64, "keep_predictor": True}
 SERVERS = [pytest.param("postgres+redis", marks=pytest.mark.servers)]
@@ -190,6 +192,30 @@ def test_old_and_orphaned_files_are_deleted_and_no_others(embedded, tmp_path) ->
     assert store.keys("artifacts") == []
     gone = httpx.get(f"{api.url}/v1/runs/{run.id}/artifacts/predictor.safetensors")
     assert (gone.status_code, gone.json()["code"]) == (404, "artifact_not_found")
+
+
+def test_what_a_late_writer_left_of_an_ended_pack_is_swept(embedded, store_settings, tmp_path) -> None:
+    claim = claimed(embedded)
+    store = open_store(Settings.model_validate(store_settings))
+    late, live, foreign = (f"packs/{pack}/ab/00000001/step-1.pt" for pack in (claim.pack_id, 2, 99))
+    embedded.submit(SHORT, publish=False, n=65)
+    for key in (late, live, foreign):
+        store.put(key, b"")
+    settings = embedded.settings.model_copy(update=Settings.model_validate(store_settings).model_dump())
+    housekeeping = Housekeeping(
+        settings.model_copy(update={"data_dir": tmp_path / "swept"}),
+        embedded.database,
+        embedded.publisher,
+        WorkerSlot(tmp_path / "swept"),
+        store,
+        lambda: 0,
+    )
+    housekeeping._sweep_store()
+    assert store.keys("packs") == [late, live, foreign]
+    with embedded.database.writing() as session:
+        lifecycle.fail(session, claim, lifecycle.Failure("tried", "a test's"), is_shared=True)
+    housekeeping._sweep_store()
+    assert store.keys("packs") == [live, foreign]
 
 
 def test_a_store_that_is_away_delays_the_report_and_loses_nothing(embedded, tmp_path) -> None:
