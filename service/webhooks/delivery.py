@@ -116,6 +116,10 @@ class WebhookDelivery:
             error, is_final = str(refused), True
         except CallFailedError as failed:
             error, is_final = str(failed), call.attempt >= MOST_ATTEMPTS
+        except Exception:
+            # One address shall not keep all others from being called.
+            logger.exception("webhook.defect id=%s", call.webhook_id)
+            error, is_final = "the call could not be made", True
         self._note(call, error, is_final=is_final)
 
     def _note(self, call: _Call, error: str | None, *, is_final: bool) -> None:

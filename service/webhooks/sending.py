@@ -28,7 +28,7 @@ def post(destination: Destination, body: bytes, headers: dict[str, str], seconds
     """
     try:
         addresses = resolved(destination)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CallFailedError("the name does not resolve") from error
     deadline = time.monotonic() + seconds
     try:
@@ -59,14 +59,18 @@ def _exchange(
     destination: Destination, raw: socket.socket, body: bytes, headers: dict[str, str], deadline: float
 ) -> int:
     connection: http.client.HTTPConnection
+    sock = raw
     if destination.scheme == "https":
         # The name is what the certificate must hold, whatever the address is.
-        sock: socket.socket = ssl.create_default_context().wrap_socket(
-            raw, server_hostname=destination.host, do_handshake_on_connect=False
-        )
+        try:
+            sock = ssl.create_default_context().wrap_socket(
+                raw, server_hostname=destination.host, do_handshake_on_connect=False
+            )
+        except BaseException:
+            raw.close()
+            raise
         connection = http.client.HTTPSConnection(destination.host, destination.port)
     else:
-        sock = raw
         connection = http.client.HTTPConnection(destination.host, destination.port)
 
     def cut() -> None:

@@ -27,6 +27,7 @@ from tests.service.conftest import Api, serve, settings_for
 from tests.service.test_problems import is_problem
 from tests.service.test_security import key_of
 
+LONG_LABEL = "a" * 70 + ".example.org"
 SECRET = "a secret of thirty-two characters or more"
 
 
@@ -208,11 +209,15 @@ def test_other_addresses_are_refused_when_they_are_given(calling, url) -> None:
     assert calling.get(f"{path}/webhooks", headers=ada).json() == {"items": []}
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.1", "0x7f.1", "2130706433", "0", "ip6-localhost"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.1", "0x7f.1", "2130706433", "0", "ip6-localhost", "a" * 70 + ".example.org"]
+)
 def test_a_name_is_judged_by_what_it_resolves_to(host) -> None:
     destination = destination_of(f"https://{host}/", "*")
-    with pytest.raises((AddressRefusedError, OSError)):
+    with pytest.raises((AddressRefusedError, OSError, UnicodeError)):
         resolved(destination)
+    with pytest.raises((AddressRefusedError, CallFailedError), match=r"not public|does not resolve"):
+        post(destination, b"", {}, 5)
 
 
 def test_a_name_with_one_private_address_among_its_own_is_refused(monkeypatch) -> None:

@@ -5,7 +5,9 @@ import threading
 from datetime import timedelta
 
 import httpx
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from sqlalchemy import update
 
 from bfc_core.evaluation import measure, pose
@@ -51,7 +53,7 @@ def test_training_goes_on_on_another_machine_from_the_store(deployment, store_se
     store = open_store(Settings.model_validate(store_settings))
     deployment.wait(lambda: store.keys("packs") == [])
     kept = store.keys("artifacts")
-    assert kept == sorted(f"artifacts/{run_id}/00000002/predictor.safetensors" for run_id in reports)
+    assert kept == sorted(f"artifacts/{run_id}/1-00000002/predictor.safetensors" for run_id in reports)
 
 
 def uris(deployment) -> list[str]:
@@ -154,6 +156,33 @@ def test_what_is_no_artifact_is_refused(embedded, tmp_path) -> None:
         publication.publish(own.parent, lambda: False, threading.Event())
     assert store.keys("artifacts") == []
     assert embedded.database.is_sqlite
+
+
+def test_a_run_that_was_moved_to_a_pack_of_its_own_keeps_what_it_left_there(embedded, tmp_path) -> None:
+    """Its fence begins at 1 again; what the former pack uploaded under that fence and never reported gives way."""
+    first = claimed(embedded, budget=KEEPING)
+    store = open_store(Settings(data_dir=tmp_path))
+
+    def publish(claim, seed: int) -> None:
+        folder = tmp_path / f"{claim.pack_id}"
+        for member in range(len(claim.runs)):
+            (folder / str(member)).mkdir(parents=True)
+            save_file({"flat": np.full(3, float(seed))}, folder / str(member) / "predictor.safetensors")
+        publication = ArtifactPublication(store, embedded.database, claim, Settings())
+        assert publication.publish(folder, lambda: False, threading.Event())
+        assert publication.publish(folder, lambda: False, threading.Event()), "the same again is no change"
+
+    publish(first, 1)
+    with embedded.database.writing() as session:
+        lifecycle.fail(session, first, lifecycle.Failure("tried", "a test's"), is_shared=False)
+    second = claim_again(embedded)
+    assert (second.pack_id, second.fence, second.runs[0]) == (2, 1, first.runs[0])
+    publish(second, 2)
+    with embedded.database.reading() as session:
+        row = session.query(Artifact).filter_by(run_id=second.runs[0].id).one()
+    assert row.uri == f"artifacts/{second.runs[0].id}/2-00000001/predictor.safetensors"
+    assert hashlib.sha256(store.get(row.uri)).hexdigest() == row.sha256
+    assert store.keys(f"artifacts/{second.runs[0].id}") == [row.uri]
 
 
 def test_old_and_orphaned_files_are_deleted_and_no_others(embedded, tmp_path) -> None:
