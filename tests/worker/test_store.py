@@ -37,6 +37,9 @@ def store_settings(request: pytest.FixtureRequest, tmp_path) -> dict[str, str]:
     return {"store_url": (tmp_path / "shared").as_uri()}
 
 
+@pytest.mark.parametrize(
+    "store_settings", [pytest.param("folder", marks=pytest.mark.faults), "bucket"], indirect=True
+)
 @pytest.mark.parametrize("deployment", SERVERS, indirect=True)
 def test_training_goes_on_on_another_machine_from_the_store(deployment, store_settings) -> None:
     victim = deployment.start_worker(**store_settings)
@@ -247,6 +250,7 @@ def test_what_a_late_writer_left_of_an_ended_pack_is_swept(embedded, store_setti
     assert store.keys("packs") == [live, foreign]
 
 
+@pytest.mark.faults
 def test_a_store_that_is_away_delays_the_report_and_loses_nothing(embedded, tmp_path) -> None:
     """The store's folder is a file at first; training has ended, and the run waits for its artifact."""
     (tmp_path / "blocked").write_text("")
