@@ -30,6 +30,7 @@ from service.runs.endpoints import router as runs
 from service.runs.reconciler import Reconciler
 from service.schema import install_schema
 from service.store.opening import open_store
+from service.webhooks.endpoints import router as webhooks
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         complexity_searches,
         runs,
         artifacts,
+        webhooks,
         reproductions,
         catalogue,
         api_keys,

@@ -76,6 +76,22 @@ class Settings(BaseSettings):
         description="loopback: no keys, and no answer but on the loopback address; keys: every request needs one",
     )
 
+    # Webhooks: off unless both are set
+    webhook_allow: str = Field(
+        default="",
+        description="hosts that may be called, separated by commas: *, every public address under https; host or "
+        "host:port, that one also where it is private or without TLS",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, min_length=32, description="what the keys of signatures are derived from"
+    )
+    webhook_timeout: Duration = Field(
+        default=timedelta(seconds=10), description="for one call, from connect on"
+    )
+    webhook_retry_first: Duration = Field(
+        default=timedelta(seconds=30), description="until a failed call is repeated; doubles up to six hours"
+    )
+
     # Limits, checked before anything is stored
     kernel_memory_limit_bytes: Bytes = Field(default=4 * 2**30, description="peak of one pack")
 
@@ -166,6 +182,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "lease must be at least twice heartbeat_interval: one lost heartbeat must not lose a pack"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if self.webhook_allow and self.webhook_secret is None:
+            raise ValueError("webhook_allow needs a webhook_secret: an unsigned call proves nothing")
         return self
 
     @model_validator(mode="after")

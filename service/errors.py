@@ -74,6 +74,42 @@ class ArtifactNotFoundError(ServiceError):
         )
 
 
+class WebhookNotFoundError(ServiceError):
+    """An experiment has no webhook of this id."""
+
+    status_code, code, title = 404, "webhook_not_found", "Webhook not found"
+
+    def __init__(self, webhook_id: UUID) -> None:
+        super().__init__(f"the experiment has no webhook {webhook_id}")
+
+
+class WebhooksOffError(ServiceError):
+    """This deployment calls nobody."""
+
+    status_code, code, title = 409, "webhooks_off", "Webhooks are off"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this deployment calls no webhooks; its operator turns them on with BFC_WEBHOOK_ALLOW and "
+            "BFC_WEBHOOK_SECRET"
+        )
+
+
+class WebhookRefusedError(ServiceError):
+    """The address is none that this deployment calls."""
+
+    status_code, code, title = 422, "webhook_refused", "Webhook refused"
+
+
+class WebhooksFullError(ServiceError):
+    """The experiment has as many webhooks as it may."""
+
+    status_code, code, title = 409, "webhooks_full", "Too many webhooks"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"an experiment has at most {limit} webhooks; delete one first")
+
+
 class StoreAwayError(ServiceError):
     """The store of files does not answer."""
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,60}\.safetensors")
 MEDIA_TYPE = "application/vnd.safetensors"
 ARTIFACTS = "artifacts"
-"""What the keys of artifacts begin with: ``artifacts/<run>/<fence>/<name>``."""
+"""What the keys of artifacts begin with: ``artifacts/<run>/<pack>-<fence>/<name>``."""
 
 _RETRY_SECONDS = 1.0
 
@@ -54,7 +54,10 @@ class ArtifactPublication:
         while True:
             try:
                 with self._database.writing() as session:
-                    claims.announce_artifacts(session, self._claim, [artifact for artifact, _ in found])
+                    artifacts = [artifact for artifact, _ in found]
+                    replaced = claims.announce_artifacts(session, self._claim, artifacts)
+                for key in replaced:
+                    self._store.delete(key)
                 for artifact, file in found:
                     self._store.put(artifact.key, file.read_bytes())
             except (DBAPIError, StoreUnavailableError) as error:
@@ -78,7 +81,7 @@ class ArtifactPublication:
                 artifact = AnnouncedArtifact(
                     run.id,
                     file.name,
-                    f"{ARTIFACTS}/{run.id}/{self._claim.fence:08d}/{file.name}",
+                    f"{ARTIFACTS}/{run.id}/{self._claim.pack_id}-{self._claim.fence:08d}/{file.name}",
                     MEDIA_TYPE,
                     hashlib.sha256(file.read_bytes()).hexdigest(),
                     file.stat().st_size,

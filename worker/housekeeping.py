@@ -4,12 +4,13 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from service.artifacts.retention import delete_expired
 from service.config import Settings
@@ -76,7 +77,8 @@ class Housekeeping:
             self._next_store_sweep = (
                 time.monotonic() + random.SystemRandom().uniform(0.5, 1.5) * STORE_SWEEP_SECONDS
             )
-            self._sweep_store()
+            # In a thread: a store that does not answer shall not keep us from reaping.
+            threading.Thread(target=self._sweep_store, name="store-sweep", daemon=True).start()
 
     def end(self) -> None:
         """Say that this worker is gone."""
@@ -118,13 +120,12 @@ class Housekeeping:
 
     def _sweep_store(self) -> None:
         try:
-            with suppress(DBAPIError):
-                delete_expired(self._database, self._store, self._settings.artifact_retention)
+            delete_expired(self._database, self._store, self._settings.artifact_retention)
             if is_shared(self._settings):
                 there = [int(name) for name in self._store.folders(PACKS) if name.isdecimal()]
                 for pack_id in self._ended(there):
                     self._store.delete(f"{PACKS}/{pack_id}")
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, SQLAlchemyError) as error:
             logger.warning("store.not_swept error=%s", error)
 
     def _ended(self, pack_ids: Sequence[int]) -> list[int]:

@@ -12,6 +12,7 @@ from service.parent_watch import watch_parent
 from service.runs.reconciler import Reconciler
 from service.store.opening import open_store
 from service.telemetry import configure_logging
+from service.webhooks.delivery import WebhookDelivery
 from worker.celery_app import build_app
 from worker.child_process import ChildStarter
 from worker.devices import DeviceChoice, hold_device
@@ -41,8 +42,10 @@ def run_worker(settings: Settings, device: DeviceChoice, starter: ChildStarter) 
     housekeeping = Housekeeping(settings, database, publisher, slot, store, lambda: training.fenced_writes)
     reconciler = Reconciler(database, publisher, settings, also=housekeeping.tick)
     warn_of_broker_settings(settings)
+    webhooks = WebhookDelivery(database, settings)
     housekeeping.begin()
     reconciler.start()
+    webhooks.start()
     app = build_app(settings, training.train)
 
     # Celery passes keyword arguments of its own; a drain begins with the first SIGTERM or SIGINT.
@@ -63,6 +66,7 @@ def run_worker(settings: Settings, device: DeviceChoice, starter: ChildStarter) 
     worker.start()
     starter.stop()
     reconciler.stop()
+    webhooks.stop()
     housekeeping.end()
     publisher.stop()
     database.dispose()

@@ -111,7 +111,7 @@ class Training:
         finished = folder.finished(claim)
         if finished is not None:
             logger.info("pack.result_adopted pack_id=%s", claim.pack_id)
-            self._complete(claim, recorder, *finished)
+            self._complete(claim, recorder, *finished, has_mirrored=True)
             return
         mirror = None
         if is_shared(self._settings):
@@ -127,7 +127,8 @@ class Training:
             # What is given back goes on elsewhere; what has ended, or is another's by now, needs no checkpoint.
             is_given_back = ending.kind in {EndingKind.RELEASED, EndingKind.CRASHED}
             mirror.finish(self._settings.drain_grace.total_seconds()) if is_given_back else mirror.abandon()
-        self._end(claim, recorder, folder, ending)
+        has_mirrored = claim.attempt > 1 or (mirror is not None and mirror.has_published)
+        self._end(claim, recorder, folder, ending, has_mirrored=has_mirrored)
 
     def _restored(self, claim: Claim, folder: PackFolder) -> PackFolder:
         """The folder with what an attempt on another machine left in the store."""
@@ -140,7 +141,9 @@ class Training:
             logger.warning("checkpoint.not_restored pack_id=%s error=%s", claim.pack_id, error)
             return folder
 
-    def _end(self, claim: Claim, recorder: Recorder, folder: PackFolder, ending: Ending) -> None:
+    def _end(
+        self, claim: Claim, recorder: Recorder, folder: PackFolder, ending: Ending, *, has_mirrored: bool
+    ) -> None:
         match ending.kind:
             case EndingKind.FENCED:
                 raise FencedError(claim.pack_id, claim.fence)
@@ -150,7 +153,7 @@ class Training:
                     failure = Failure("result_unreadable", "the result file was damaged on disk")
                     self._end_crashed(claim, recorder, failure)
                 else:
-                    self._complete(claim, recorder, folder, reports)
+                    self._complete(claim, recorder, folder, reports, has_mirrored=has_mirrored)
             case EndingKind.CANCELLED:
                 self._close(
                     claim, recorder, lambda s: lifecycle.finish_cancelled(s, claim), AttemptOutcome.CANCELLED
@@ -169,7 +172,13 @@ class Training:
                 self._end_crashed(claim, recorder, _failure(claim, ending, folder))
 
     def _complete(
-        self, claim: Claim, recorder: Recorder, folder: PackFolder, reports: dict[UUID, Report]
+        self,
+        claim: Claim,
+        recorder: Recorder,
+        folder: PackFolder,
+        reports: dict[UUID, Report],
+        *,
+        has_mirrored: bool,
     ) -> None:
         def commit(session: Session) -> list[Wakeup]:
             lifecycle.complete(session, claim, reports)
@@ -192,12 +201,13 @@ class Training:
             return
         self._close(claim, recorder, commit, AttemptOutcome.FINISHED)
         self._crash_at("after_commit")
-        self._delete_files(claim.pack_id)
+        self._delete_files(claim.pack_id, has_mirrored=has_mirrored)
         logger.info("pack.finished pack_id=%s fence=%s", claim.pack_id, claim.fence)
 
-    def _delete_files(self, pack_id: int) -> None:
+    def _delete_files(self, pack_id: int, *, has_mirrored: bool) -> None:
         delete_packs(self._settings.data_dir, [pack_id])
-        if not is_shared(self._settings):
+        # Most packs are over before their first checkpoint: they cost the store no request.
+        if not (has_mirrored and is_shared(self._settings)):
             return
         try:
             self._store.delete(f"{PACKS}/{pack_id}")

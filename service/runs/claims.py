@@ -177,17 +177,35 @@ def record_measurements(
         session.connection().execute(_INSERT_ARRAYS, {name: [row[name] for row in rows] for name in rows[0]})
 
 
-def announce_artifacts(session: Session, claim: Claim, artifacts: Sequence[AnnouncedArtifact]) -> None:
+def announce_artifacts(session: Session, claim: Claim, artifacts: Sequence[AnnouncedArtifact]) -> list[str]:
     """Store that these files will be written; they are seen when the claim's reports are.
+
+    Returns:
+        Keys that nothing leads to any more: a run that was moved to a pack of its own begins again at the first
+        fence, and what it announced in its former pack gives way.
 
     Raises:
         FencedError: the claim is over.
     """
     now = database_now(session)
     guard(session, claim, now)
+    keys = {artifact.key for artifact in artifacts}
+    replaced = session.scalars(
+        select(models.Artifact.uri).where(
+            models.Artifact.run_id.in_([artifact.run_id for artifact in artifacts]),
+            models.Artifact.fence == claim.fence,
+            models.Artifact.published_at.is_(None),
+            models.Artifact.uri.not_in(keys),
+        )
+    ).all()
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    insert = dialect.insert(models.Artifact)
     session.execute(
-        dialect.insert(models.Artifact).on_conflict_do_nothing(),
+        insert.on_conflict_do_update(
+            index_elements=["run_id", "fence", "name"],
+            set_={name: insert.excluded[name] for name in ("uri", "sha256", "size_bytes", "created_at")},
+            where=models.Artifact.published_at.is_(None),
+        ),
         [
             {
                 "run_id": artifact.run_id,
@@ -202,6 +220,7 @@ def announce_artifacts(session: Session, claim: Claim, artifacts: Sequence[Annou
             for artifact in artifacts
         ],
     )
+    return list(replaced)
 
 
 def is_held(session: Session, claim: Claim) -> bool:

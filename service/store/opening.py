@@ -1,11 +1,12 @@
 """Which store the settings name, and whether it works."""
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from service.config import Settings
-from service.store.base import Store
+from service.store.base import KeyTakenError, Store, StoreUnavailableError
 from service.store.folder import FolderStore
 
 
@@ -35,7 +36,7 @@ def is_shared(settings: Settings) -> bool:
 
 
 def probe(store: Store) -> None:
-    """Write, read and delete one small key.
+    """Write, read and delete one small key, and see that it is not written over.
 
     Raises:
         StoreUnavailableError: one of them failed.
@@ -44,6 +45,11 @@ def probe(store: Store) -> None:
     store.put(key, content)
     try:
         if store.get(key) != content:
-            raise ValueError(f"{store.place} answers other bytes than were written")
+            raise StoreUnavailableError(f"{store.place} answers other bytes than were written")
+        with suppress(KeyTakenError):
+            store.put(key, b"other")
+            raise StoreUnavailableError(
+                f"{store.place} writes over what is there: it must know If-None-Match"
+            )
     finally:
         store.delete(key)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from bfc_client.command_line.doctor import _server
+from bfc_client.settings import ClientSettings
 from service.models import Artifact, Scope
 from service.runs import lifecycle
 from service.runs.claims import AnnouncedArtifact, announce_artifacts
@@ -20,7 +22,7 @@ def guarded(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield from serve(settings_for(database_url, tmp_path_factory.mktemp("data"), auth="keys"))
 
 
-def announced(api: Api, claim: lifecycle.Claim) -> str:
+def announced(api: Api, claim: lifecycle.Claim, *, upload: bool = True) -> str:
     """Announce and upload one file of a claim's first run; its run's id."""
     run_id = claim.runs[0].id
     key = f"artifacts/{run_id}/{claim.fence:08d}/predictor.safetensors"
@@ -35,7 +37,8 @@ def announced(api: Api, claim: lifecycle.Claim) -> str:
     with api.database.writing() as session:
         announce_artifacts(session, claim, [artifact])
         announce_artifacts(session, claim, [artifact])
-    open_store(api.settings).put(key, CONTENT)
+    if upload:
+        open_store(api.settings).put(key, CONTENT)
     return str(run_id)
 
 
@@ -99,3 +102,23 @@ def test_keeping_predictors_is_planned_with_a_word_on_what_leaves_none(api: Api)
     body = SMALL | {"learners": learners, "budget": {"keep_predictor": True}}
     plan = api.post(body, params={"dry_run": True}).json()
     assert [warning for warning in plan["warnings"] if "kernel_ridge will leave no artifact" in warning]
+
+
+def test_a_store_that_is_away_is_told_of_where_people_look(database_url: str, tmp_path) -> None:
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    settings = settings_for(database_url, tmp_path, store_url=(tmp_path / "blocked").as_uri())
+    for api in serve(settings):
+        check = api.get("/readyz").json()["checks"]["store"]
+        assert check == {"ok": False, "detail": "the store cannot be written and read"}
+        findings = {
+            finding.subject: finding for finding in _server(str(api.client.base_url), ClientSettings())
+        }
+        assert findings["server: store"].state == "broken"
+        assert "BFC_STORE_URL" in findings["server: store"].advice
+        api.submitted()
+        claim = api.claim()
+        run_id = announced(api, claim, upload=False)
+        api.finish(claim)
+        answer = api.get(f"/v1/runs/{run_id}/artifacts/predictor.safetensors")
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+        assert answer.headers["retry-after"] == "10"

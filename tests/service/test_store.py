@@ -69,3 +69,11 @@ def test_a_store_that_is_away_says_so_without_credentials(bucket, tmp_path) -> N
 def test_other_addresses_are_refused(url) -> None:
     with pytest.raises(ValueError, match="BFC_STORE_URL"):
         open_store(Settings(store_url=url))
+
+
+def test_a_store_that_writes_over_what_is_there_is_found_out(tmp_path, monkeypatch) -> None:
+    """As a server that does not know conditional writes: it answers that all is well."""
+    store = open_store(Settings(data_dir=tmp_path))
+    monkeypatch.setattr("service.store.folder.os.link", lambda old, new: new.write_bytes(old.read_bytes()))
+    with pytest.raises(StoreUnavailableError, match="writes over"):
+        probe(store)

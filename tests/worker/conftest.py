@@ -231,7 +231,7 @@ class Deployment:
             worker.process.terminate()
         for worker in alive:
             worker.process.wait(30)
-        self.wait(lambda: not self.processes(), 15)
+        self.wait(lambda: not self.processes(), 60)
 
 
 @pytest.fixture(

@@ -86,7 +86,7 @@ def test_a_host_that_is_cut_off_is_replaced_and_writes_nothing_more(deployment, 
     # Nothing of the victim's in the store, and one predictor a run.
     store = open_store(Settings.model_validate(bucket))
     assert store.keys("artifacts") == sorted(
-        f"artifacts/{run_id}/00000002/predictor.safetensors" for run_id in reports
+        f"artifacts/{run_id}/1-00000002/predictor.safetensors" for run_id in reports
     )
 
 

@@ -5,7 +5,9 @@ import threading
 from datetime import timedelta
 
 import httpx
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from sqlalchemy import update
 
 from bfc_core.evaluation import measure, pose
@@ -20,7 +22,9 @@ from service.store.opening import open_store
 from tests.worker.test_faults import LONG, SHORT, undisturbed
 from worker.artifact_publication import ArtifactPublication, NotAnArtifactError
 from worker.checkpoint_mirror import CheckpointMirror, restore
+from worker.housekeeping import Housekeeping
 from worker.pack_folder import PackFolder
+from worker.slots import WorkerSlot
 
 KEEPING = {"test_samples": 64, "keep_predictor": True}
 SERVERS = [pytest.param("postgres+redis", marks=pytest.mark.servers)]
@@ -33,6 +37,9 @@ def store_settings(request: pytest.FixtureRequest, tmp_path) -> dict[str, str]:
     return {"store_url": (tmp_path / "shared").as_uri()}
 
 
+@pytest.mark.parametrize(
+    "store_settings", [pytest.param("folder", marks=pytest.mark.faults), "bucket"], indirect=True
+)
 @pytest.mark.parametrize("deployment", SERVERS, indirect=True)
 def test_training_goes_on_on_another_machine_from_the_store(deployment, store_settings) -> None:
     victim = deployment.start_worker(**store_settings)
@@ -49,7 +56,7 @@ def test_training_goes_on_on_another_machine_from_the_store(deployment, store_se
     store = open_store(Settings.model_validate(store_settings))
     deployment.wait(lambda: store.keys("packs") == [])
     kept = store.keys("artifacts")
-    assert kept == sorted(f"artifacts/{run_id}/00000002/predictor.safetensors" for run_id in reports)
+    assert kept == sorted(f"artifacts/{run_id}/1-00000002/predictor.safetensors" for run_id in reports)
 
 
 def uris(deployment) -> list[str]:
@@ -154,6 +161,33 @@ def test_what_is_no_artifact_is_refused(embedded, tmp_path) -> None:
     assert embedded.database.is_sqlite
 
 
+def test_a_run_that_was_moved_to_a_pack_of_its_own_keeps_what_it_left_there(embedded, tmp_path) -> None:
+    """Its fence begins at 1 again; what the former pack uploaded under that fence and never reported gives way."""
+    first = claimed(embedded, budget=KEEPING)
+    store = open_store(Settings(data_dir=tmp_path))
+
+    def publish(claim, seed: int) -> None:
+        folder = tmp_path / f"{claim.pack_id}"
+        for member in range(len(claim.runs)):
+            (folder / str(member)).mkdir(parents=True)
+            save_file({"flat": np.full(3, float(seed))}, folder / str(member) / "predictor.safetensors")
+        publication = ArtifactPublication(store, embedded.database, claim, Settings())
+        assert publication.publish(folder, lambda: False, threading.Event())
+        assert publication.publish(folder, lambda: False, threading.Event()), "the same again is no change"
+
+    publish(first, 1)
+    with embedded.database.writing() as session:
+        lifecycle.fail(session, first, lifecycle.Failure("tried", "a test's"), is_shared=False)
+    second = claim_again(embedded)
+    assert (second.pack_id, second.fence, second.runs[0]) == (2, 1, first.runs[0])
+    publish(second, 2)
+    with embedded.database.reading() as session:
+        row = session.query(Artifact).filter_by(run_id=second.runs[0].id).one()
+    assert row.uri == f"artifacts/{second.runs[0].id}/2-00000001/predictor.safetensors"
+    assert hashlib.sha256(store.get(row.uri)).hexdigest() == row.sha256
+    assert store.keys(f"artifacts/{second.runs[0].id}") == [row.uri]
+
+
 def test_old_and_orphaned_files_are_deleted_and_no_others(embedded, tmp_path) -> None:
     """An artifact is seen once its run is reported; what was announced and never published goes after a day."""
     embedded.start_worker()
@@ -192,6 +226,31 @@ def test_old_and_orphaned_files_are_deleted_and_no_others(embedded, tmp_path) ->
     assert (gone.status_code, gone.json()["code"]) == (404, "artifact_not_found")
 
 
+def test_what_a_late_writer_left_of_an_ended_pack_is_swept(embedded, store_settings, tmp_path) -> None:
+    claim = claimed(embedded)
+    store = open_store(Settings.model_validate(store_settings))
+    late, live, foreign = (f"packs/{pack}/ab/00000001/step-1.pt" for pack in (claim.pack_id, 2, 99))
+    embedded.submit(SHORT, publish=False, n=65)
+    for key in (late, live, foreign):
+        store.put(key, b"")
+    settings = embedded.settings.model_copy(update=Settings.model_validate(store_settings).model_dump())
+    housekeeping = Housekeeping(
+        settings.model_copy(update={"data_dir": tmp_path / "swept"}),
+        embedded.database,
+        embedded.publisher,
+        WorkerSlot(tmp_path / "swept"),
+        store,
+        lambda: 0,
+    )
+    housekeeping._sweep_store()
+    assert store.keys("packs") == [late, live, foreign]
+    with embedded.database.writing() as session:
+        lifecycle.fail(session, claim, lifecycle.Failure("tried", "a test's"), is_shared=True)
+    housekeeping._sweep_store()
+    assert store.keys("packs") == [live, foreign]
+
+
+@pytest.mark.faults
 def test_a_store_that_is_away_delays_the_report_and_loses_nothing(embedded, tmp_path) -> None:
     """The store's folder is a file at first; training has ended, and the run waits for its artifact."""
     (tmp_path / "blocked").write_text("")
