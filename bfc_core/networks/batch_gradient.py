@@ -14,7 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
-from bfc_core.networks.truncation import bound_in_reach, truncated_square, truncated_square_derivative
+from bfc_core.networks.truncation import (
+    bound_in_reach,
+    reach_of,
+    truncated_square,
+    truncated_square_derivative,
+)
 from bfc_core.specs import LOWEST_LEVEL
 
 FORM_ADVANTAGE = 0.75
@@ -135,8 +140,7 @@ class _Level:
         if lift is not None:
             self.twice_lift = (2 * lift).mT.contiguous()
             self.pre, self.above = flat.new_empty(2, members, shape.q, rows)
-            # |R S| ≤ (largest Σ_k |R_qk|) · (largest |S_k|); on an accelerator it is not asked.
-            self.reach = float(lift.abs().sum(2).max()) if lift.device.type == "cpu" else None
+            self.reach = reach_of(lift)
 
     def forward(self, output: Float[Tensor, "e n"], truncation: float | None) -> None:
         """Add α_ℓ Sum(F_ℓ) to the output, and make R S where a level above reads it."""

@@ -20,7 +20,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bfc_core.networks.truncation import effective_bound, truncated_square, truncated_square_derivative
+from bfc_core.networks.truncation import (
+    bound_in_reach,
+    reach_of,
+    truncated_square,
+    truncated_square_derivative,
+)
 from bfc_core.specs import LOWEST_LEVEL, Hierarchy
 
 FORM_ADVANTAGE = 2
@@ -160,7 +165,8 @@ class DistilledDenseNet:
         for level in levels:
             h = self._reads(self.levels[level], passed, x, square)
             features[level] = h @ self.distilled(flat, level).mT
-            self._lift(passed, level, features[level], lifts[level])
+            if level != levels[-1]:
+                self._lift(passed, level, features[level], lifts[level])
         return features
 
     # ---- gradients -------------------------------------------------------------------------------
@@ -229,7 +235,7 @@ class DistilledDenseNet:
 
     def _lift(self, passed: Pass, level: int, feature: Tensor, lift: Tensor) -> None:
         passed.pre[level] = feature @ lift.mT
-        passed.bound[level] = effective_bound(passed.pre[level], self.truncation)
+        passed.bound[level] = bound_in_reach(passed.pre[level], self.truncation, feature, reach_of(lift))
 
     def _through_lift(self, passed: Pass, level: int, above: Tensor, lift: Tensor) -> Tensor:
         """∂/∂S_ℓ from ``above`` = ∂/∂σ̃(R_ℓ S_ℓ), whose memory is used up."""

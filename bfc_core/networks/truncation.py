@@ -39,12 +39,17 @@ def effective_bound(z: Float[Tensor, "..."], bound: float | None) -> float | Non
     return None if -bound <= low.item() and high.item() <= bound else bound
 
 
+def reach_of(lift: Float[Tensor, "e q k"]) -> float | None:
+    """max Σ_k |R_qk|: how many times |S| an entry of R S can be. None on an accelerator, where it is not asked."""
+    return float(lift.abs().sum(2).max()) if lift.device.type == "cpu" else None
+
+
 def bound_in_reach(
     z: Float[Tensor, "..."], bound: float | None, feature: Float[Tensor, "..."], reach: float | None
 ) -> float | None:
     """:func:`effective_bound` of z = R S, asking the few entries of S first: |z| ≤ ``reach`` · max |S|."""
-    if bound is not None and reach is not None:
-        low, high = torch.aminmax(feature)
+    if bound is not None and reach is not None and feature.numel():
+        low, high = torch.aminmax(feature.detach())
         if reach * max(-low.item(), high.item()) <= bound:
             return None
     return effective_bound(z, bound)

@@ -44,12 +44,9 @@ class Regularizer:
         self.network = network
         self.norm_weight = weight * norm_weight
         self._tie_weights, self._alphas = tie_weights, alphas
-        self._ties = {
-            level: alphas[level].square()[:, None, None]
-            * _tie_matrix(network, level, tie_weights).to(alphas[level])
-            for level in network.levels
-        }
-        self._by_rows = {level: self._mixing(level) for level in network.levels}
+        # Made when they are first asked for: a measurement asks for neither.
+        self._ties: dict[int, Tensor] = {}
+        self._by_rows: dict[int, tuple[list[slice], list[list[Tensor]], Tensor]] = {}
 
     def value(
         self, flat: Float[Tensor, "e p"], active: tuple[int, ...], distilled: tuple[int, ...]
@@ -61,7 +58,7 @@ class Regularizer:
             total = total + self.norm_weight * w.square().sum((1, 2))
             if level in distilled and level not in self.network.tied:
                 total = total + self.norm_weight * k.square().sum((1, 2))
-                total = total + (self._ties[level] * (k.mT @ k - w.mT @ w).square()).sum((1, 2))
+                total = total + (self._tie(level) * (k.mT @ k - w.mT @ w).square()).sum((1, 2))
         return total
 
     def parts(
@@ -76,10 +73,27 @@ class Regularizer:
                 small = small + k.square().sum((1, 2))
                 apart = (k.mT @ k - w.mT @ w).square()
                 squared = self._alphas[level].square()
-                for number, mask in tie_matrices(self.network, level, self._tie_weights).items():
-                    found[level, number] = squared * (mask.to(apart) * apart).sum((1, 2))
+                for number, tie in self._tied_sums(level, apart).items():
+                    found[level, number] = squared * tie
             found[level, 6] = self.norm_weight * small
         return found
+
+    def _tied_sums(self, level: int, apart: Float[Tensor, "e i i"]) -> dict[int, Float[Tensor, " e"]]:
+        """Σ of each λ over the entries that it is for, by its number: :func:`tie_matrices` without the matrices."""
+        lambda_3, lambda_4, lambda_5 = self._tie_weights
+        sums = {5: lambda_5 * apart.sum((1, 2))}
+        if level - 1 in self.network.levels[level].sources:
+            below = self.network.levels[level].columns(level - 1)
+            corner = apart[:, below, below].sum((1, 2))
+            sums[4] = lambda_4 * corner
+            sums[3] = lambda_3 * (apart[:, below].sum((1, 2)) - corner)
+        return sums
+
+    def _tie(self, level: int) -> Float[Tensor, "e i i"]:
+        if level not in self._ties:
+            tie = _tie_matrix(self.network, level, self._tie_weights).to(self._alphas[level])
+            self._ties[level] = self._alphas[level].square()[:, None, None] * tie
+        return self._ties[level]
 
     def add_gradient(
         self,
@@ -100,13 +114,15 @@ class Regularizer:
                 self._add_by_rows(level, z, into)
             else:
                 w, k = self.network.weights(flat, level), self.network.distilled(flat, level)
-                gap = 4 * self._ties[level] * (k.mT @ k - w.mT @ w)
+                gap = 4 * self._tie(level) * (k.mT @ k - w.mT @ w)
                 into.add_(z, alpha=2 * self.norm_weight)
                 self.network.weights(gradient, level).baddbmm_(w, gap, alpha=-1)
                 self.network.distilled(gradient, level).baddbmm_(k, gap)
 
     def _add_by_rows(self, level: int, z: Float[Tensor, "e r i"], into: Float[Tensor, "e r i"]) -> None:
         """Through the grams of rows, block of columns by block; λ₆ is a diagonal beside them."""
+        if level not in self._by_rows:
+            self._by_rows[level] = self._mixing(level)
         blocks, mixing, norm = self._by_rows[level]
         grams = [z[..., block] @ z[..., block].mT for block in blocks]
         for block, factors in zip(blocks, mixing, strict=True):
@@ -117,7 +133,7 @@ class Regularizer:
 
     def _mixing(self, level: int) -> tuple[list[slice], list[list[Tensor]], Tensor]:
         """The blocks of columns; by two of them 4 λ̄ diag(s) · diag(s) for every member; and 2 λ₆ on the diagonal."""
-        shape, tie = self.network.levels[level], self._ties[level]
+        shape, tie = self.network.levels[level], self._tie(level)
         blocks = [shape.columns(source) for source in shape.sources]
         sign = tie.new_ones(self.network.width + shape.k)
         sign[: self.network.width] = -1.0
