@@ -215,26 +215,14 @@ def _sample_complexity() -> Reproduction:
 
 
 def _sample_complexity_of_learners() -> Reproduction:
-    """Every learner for which n* is meaningful and cheap; joint and the kernel with a given map are in the other one.
-
-    With two levels ``correction_window`` 0 is layerwise and any larger one is Algorithm 1.
-    """
+    """Those for which n* is cheap; joint and the kernel that is given a map are in ``sample-complexity``."""
     name, eps, delta = "sample-complexity-learners", 0.1, 0.4
     shared: dict[str, Any] = {
         "target": {"kind": "hierarchical_quadratic", "widths": [2, 1], "alphas": [1, 0.1]},
         "seeds": 3,
         "budget": {"test_samples": 2000},
     }
-    recipe = {"batch_size": 128, "steps_per_stage": 500, "width": 16}
     of_degree_4 = {"kind": "feature_map_regression", "degree": 4}
-    networks = _experiment(
-        name,
-        "networks",
-        learners=[{"kind": "algorithm_1"} | recipe, {"kind": "layerwise"} | recipe],
-        n=[16, 24, 32, 48, 64, 96, 128, 192],
-        dim=[8, 12, 18, 27],
-        **shared,
-    )
     degrees = _experiment(
         name,
         "degrees",
@@ -249,7 +237,7 @@ def _sample_complexity_of_learners() -> Reproduction:
         learners=[
             {"kind": "kernel_ridge", "kernel": {"kind": "ntk"}},
             {"kind": "random_features"},
-            {"kind": "recursive_feature_machine"},
+            {"kind": "recursive_feature_machine", "rounds": 3},
         ],
         n=[64, 256, 512],
         dim=[3, 4, 5, 7],
@@ -267,16 +255,12 @@ def _sample_complexity_of_learners() -> Reproduction:
     }
     return Reproduction(
         name=name,
-        shows="n*(0.1) of the learners side by side: hierarchical ones need about dim samples, regression on degree 4 "
-        "in one way or another needs dim² or more, ReLU kernels and feature machines more than any n that is tried.",
+        shows="n*(0.1) of learners without levels side by side: regression on degree 4 in one way or another needs "
+        "dim² or more, ReLU kernels and feature machines more than any n that is tried.",
         source=f"{PAPER}, Theorem 1 and the lower bounds; figures of {CATALOGUE}",
-        experiments={"networks": networks, "degrees": degrees, "beyond": beyond},
+        experiments={"degrees": degrees, "beyond": beyond},
         expectations=(
             EVERY_RUN,
-            *(
-                Expectation(f"exponent of {learner}", 0, 1.5, exponent("networks", learner, eps, delta))
-                for learner in ("algorithm_1", "layerwise")
-            ),
             *(
                 Expectation(f"exponent of the {title}", 1.8, 3.5, exponent("degrees", label, eps, delta))
                 for title, label in steep.items()
@@ -292,7 +276,7 @@ def _sample_complexity_of_learners() -> Reproduction:
             ),
         ),
         figure="complexity",
-        of="networks",
+        of="degrees",
         eps=eps,
         delta=delta,
     )
