@@ -1,6 +1,7 @@
 """What kernel learners need of memory and time. Free of torch: planning reads it before anything is stored.
 
-The seconds were measured on one thread of a 25 GFLOP/s (float64) core: docs/decisions/0002-ridge-by-refits.md.
+The seconds are processor seconds on one thread of a core with 80 GFLOP/s in float64 products, beside other work; how
+far plans are off is the comparison ``planned_seconds`` of ``make bench``.
 """
 
 from math import comb, prod
@@ -10,6 +11,8 @@ from bfc_core.specs import AnyKernel, KernelRidge
 from bfc_core.specs.kernels import (
     ConvolutionalKernel,
     ConvolutionalNetworkKernel,
+    NngpKernel,
+    NtkKernel,
     PlainKernel,
     bandwidths_of,
     plain_kernels,
@@ -48,22 +51,25 @@ _FLOAT = 8
 
 _NYSTROM_ROWS = 4 * BLOCK_ROWS
 
-_EIGENDECOMPOSITION = 3.5e-10
-_CHOLESKY = 1.6e-11
-_INVERSE_DIAGONAL = 2.2e-11
+_EIGENDECOMPOSITION = 1.8e-10
+_CHOLESKY = 7e-12
+_INVERSE_DIAGONAL = 1.1e-11
 """Seconds of each, divided by n³."""
 
-_PAIR = 3e-8
-_PAIR_WITH_GRADIENT = 4.5e-8
-"""Seconds to evaluate a kernel on one pair of points: the mean over the kernels, and Laplace with gradients."""
+_PAIR = 2e-8
+_PAIR_BY_KIND = {"rbf": 5e-9, "laplace": 1.2e-8, "polynomial": 8e-9, "arc_cosine": 1.6e-8}
+_PAIR_AND_LAYER = 1.4e-8
+_PAIR_WITH_GRADIENT = 2.5e-8
+"""Seconds to evaluate a kernel on one pair of points: one that is not known, by kind, a layer of a network's kernel,
+and Laplace with gradients."""
 
 _PIXEL_PAIR = 2.3e-8
 """Seconds of a convolution with its ReLU on one pair of pixels of one pair of images."""
 
-_MULTIPLY_ADD = 4e-11
+_MULTIPLY_ADD = 3e-11
 """Seconds in a matrix product."""
 
-_TYPICAL_ITERATIONS = 20
+_TYPICAL_ITERATIONS = 15
 
 _REFITS = 3.7
 """Refits at full size that the walk to the best ridge takes, with those at half the size counted as an eighth."""
@@ -149,7 +155,8 @@ def kernel_seconds(
         used = min(n, centres)
         seconds += 2 * pair * n * used + _EIGENDECOMPOSITION * used**3 + _MULTIPLY_ADD * 4.0 * n * used**2
         if solver == "iterative":
-            step = pair * n * n / 2 + 4 * _MULTIPLY_ADD * n * used
+            # Most steps are in float32.
+            step = pair / 2 * n * n / 2 + 4 * _MULTIPLY_ADD * n * used
             return seconds + _TYPICAL_ITERATIONS * step + pair * n * test_samples
         return seconds + pair * used * test_samples
     if rank is not None and is_solved_by_features(n, rank):
@@ -205,8 +212,10 @@ def kernel_ridge_seconds(learner: KernelRidge, n: int, dim: int, test_samples: i
 
 def pair_seconds(kernel: PlainKernel) -> float:
     """Seconds to evaluate a kernel on one pair of points."""
+    if isinstance(kernel, NngpKernel | NtkKernel):
+        return _PAIR_AND_LAYER * kernel.depth
     if not isinstance(kernel, ConvolutionalNetworkKernel):
-        return _PAIR
+        return _PAIR_BY_KIND[kernel.kind]
     pixels = kernel.image[0] * kernel.image[1]
     follows_all_pairs = not isinstance(kernel, ConvolutionalKernel) or kernel.readout == "average"
     pairs = pixels**2 if follows_all_pairs else pixels

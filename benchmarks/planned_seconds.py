@@ -1,0 +1,68 @@
+"""What the plan says of kernel learners beside what they take: processor seconds of whole runs on one thread."""
+
+import time
+from typing import Any
+
+from benchmarks.timing import Ratio, Result
+from bfc_core.packing import estimate_run
+from bfc_core.run import execute_pack
+from bfc_core.specs import RunSpec
+
+CLAIM = "The planned seconds of kernel learners are within a factor of three of the measured ones."
+
+BOUND = 3.0
+
+
+def _kernel(kernel: dict[str, Any], **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of the spec
+    return {"kind": "kernel_ridge", "kernel": kernel} | fields
+
+
+RBF = {"kind": "rbf", "bandwidths": [2.0]}
+NTK = {"kind": "ntk", "depth": 3}
+IMAGE = [6, 6, 1]
+CASES: dict[str, tuple[dict[str, Any], int, int]] = {
+    "rbf, eigendecomposition": (_kernel(RBF), 1500, 20),
+    "rbf, five bandwidths": (_kernel({"kind": "rbf"}), 1000, 20),
+    "rbf, refits": (_kernel(RBF), 4000, 20),
+    "laplace, one ridge": (_kernel({"kind": "laplace", "bandwidths": [10.0]}, ridges=[1e-3]), 4000, 20),
+    "ntk, refits": (_kernel(NTK), 3000, 20),
+    "polynomial, features": (_kernel({"kind": "polynomial", "degree": 2}), 4000, 20),
+    "rbf, nystrom": (_kernel(RBF, solver="nystrom"), 20_000, 20),
+    "rbf, iterative": (_kernel(RBF, solver="iterative", centres=500), 20_000, 20),
+    "convolutional, flattened": (_kernel({"kind": "convolutional", "image": IMAGE, "readout": "flatten"}), 600, 36),
+    "convolutional, averaged": (_kernel({"kind": "convolutional", "image": IMAGE, "depth": 2}), 200, 36),
+    "myrtle": (_kernel({"kind": "myrtle", "image": [8, 8, 1]}), 150, 64),
+    "feature machine": ({"kind": "recursive_feature_machine"}, 1500, 20),
+    "feature machine, large": (
+        {"kind": "recursive_feature_machine", "bandwidths": [10.0], "ridges": [1e-3]}, 3000, 20,
+    ),
+}  # fmt: skip
+
+
+def measure(repetitions: int) -> Result:
+    """Every case once, for the longest take half a minute; ``repetitions`` of the short ones."""
+    seconds: dict[str, list[float]] = {}
+    ratios = []
+    facts: dict[str, object] = {}
+    for name, (learner, n, dim) in CASES.items():
+        run = RunSpec.model_validate(
+            {
+                "target": {"kind": "multi_index", "degrees": [2]},
+                "learner": learner,
+                "n": n,
+                "dim": dim,
+                "seed": 0,
+                "budget": {"test_samples": 100},
+            }
+        )
+        planned = estimate_run(run).seconds
+        taken: list[float] = []
+        while not taken or (len(taken) < repetitions and sum(taken) < 1):
+            started = time.process_time()
+            execute_pack([run])
+            taken.append(time.process_time() - started)
+        seconds[name] = taken
+        facts[f"planned, {name}"] = round(planned, 3)
+        off = tuple(max(planned / one, one / planned) for one in taken)
+        ratios.append(Ratio(f"off by a factor of, {name}", off, BOUND, is_upper=True))
+    return Result(seconds, ratios, facts)
