@@ -6,7 +6,6 @@ a pack: claim, process, files, measurements, reports, events, and the way to the
 """
 
 from datetime import datetime
-from typing import Any
 
 from benchmarks.stack import Stack, deployments, running
 from benchmarks.timing import Ratio, Result
@@ -59,20 +58,10 @@ def _busy(stack: Stack, first_seed: int, packs: int, steps: int) -> tuple[float,
     assert stack.post(spec, dry_run=True)["packs"] == packs
     found = stack.wait_for(stack.post(spec)["id"])
     began, ended = (datetime.fromisoformat(found[name]) for name in ("started_at", "finished_at"))
-    computed = sum(run["seconds"] for run in _runs(stack, found["id"]))
+    computed = sum(run["seconds"] for run in stack.runs(found["id"]))
     return computed, (ended - began).total_seconds(), computed / packs / steps
 
 
 def _steps_of_a_second(stack: Stack) -> int:
     _, _, of_a_step = _busy(stack, 500, 1, 4 * PROBE_STEPS)
     return round(PACK_SECONDS / of_a_step)
-
-
-def _runs(stack: Stack, experiment_id: str) -> list[dict[str, Any]]:
-    runs, cursor = [], ""
-    while True:
-        page = stack.get(f"/v1/experiments/{experiment_id}/runs?limit=100{cursor}")
-        runs += page["items"]
-        if page["next_cursor"] is None:
-            return runs
-        cursor = f"&cursor={page['next_cursor']}"

@@ -35,9 +35,9 @@ class Stack:
     name: str
     url: str
 
-    def post(self, spec: dict[str, Any], **parameters: Any) -> dict[str, Any]:  # noqa: ANN401 - query values
-        """Submit an experiment; its answer."""
-        answer = httpx.post(f"{self.url}/v1/experiments", json=spec, params=parameters, timeout=300)
+    def post(self, body: dict[str, Any], path: str = "/v1/experiments", **parameters: bool) -> dict[str, Any]:
+        """Submit an experiment or a search; its answer."""
+        answer = httpx.post(f"{self.url}{path}", json=body, params=parameters, timeout=300)
         if answer.is_error:
             raise RuntimeError(answer.text)
         return dict(answer.json())
@@ -54,14 +54,25 @@ class Stack:
                     return found
         raise TimeoutError(f"{experiment_id} has not ended within {seconds} s")
 
-    def seconds_of(self, spec: dict[str, Any], **parameters: Any) -> float:  # noqa: ANN401 - query values
+    def seconds_of(self, spec: dict[str, Any]) -> float:
         """Wall seconds from submitting an experiment to having read that it has succeeded."""
         began = time.monotonic()
-        found = self.wait_for(self.post(spec, **parameters)["id"])
+        found = self.wait_for(self.post(spec)["id"])
         seconds = time.monotonic() - began
         if found["runs"]["succeeded"] != found["runs"]["total"]:
             raise RuntimeError(f"not every run succeeded: {found['runs']}")
         return seconds
+
+    def runs(self, experiment_id: str) -> list[dict[str, Any]]:
+        """Every run of an experiment."""
+        runs: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = self.get(f"/v1/experiments/{experiment_id}/runs?limit=100{cursor}")
+            runs += page["items"]
+            if page["next_cursor"] is None:
+                return runs
+            cursor = f"&cursor={page['next_cursor']}"
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - whatever JSON it is
         """Read a resource."""
