@@ -86,8 +86,10 @@ def kernel_memory_bytes(
 
 
 def feature_machine_memory_bytes(n: int, test_samples: int) -> int:
-    """Peak bytes of ``recursive_feature_machine``: the gram is factored in place, gradients come in blocks;
-    half a gram of the tuning subsample stays in the allocator."""
+    """Peak bytes of ``recursive_feature_machine``: the gram is factored in place, gradients come in blocks.
+
+    Half a gram of the tuning subsample stays in the allocator.
+    """
     left_of_tuning = min(n, FEATURE_MACHINE_SUBSAMPLE) ** 2 // 2
     return _FLOAT * (n**2 + left_of_tuning + _blocks(n, test_samples))
 
