@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 import benchmarks
 from benchmarks.records import machine_facts, verdict, write_record
 
-NO_COMPARISON = {"__main__", "timing", "records", "stack"}
+NO_COMPARISON = {"__main__", "timing", "records", "stack", "sizing"}
 
 
 def comparisons() -> list[str]:
