@@ -42,16 +42,6 @@ def median_of(role: str, learner: str, number: Number, alphas: Sequence[float] |
     return measure
 
 
-def least_seed_of(role: str, learner: str, number: Number) -> Measure:
-    """The smallest number of any seed; None where no run has it."""
-
-    def measure(evidence: Evidence) -> float | None:
-        least = min(_by_seed(evidence, role, learner, number, None).values(), default=math.inf)
-        return least if math.isfinite(least) else None
-
-    return measure
-
-
 def least_of(role: str, learners: Sequence[str], number: Number) -> Measure:
     """The smallest of the learners' medians; None where one of them has none."""
 
