@@ -8,10 +8,9 @@ and the common beginning is paid for once.
 Letters: e members (distinct histories), n rows, p parameters.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from bfc_core.checkpoint import Checkpoints
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
+from bfc_core.learners.histories import History, SharedBeginnings
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
@@ -59,20 +59,6 @@ POLL_SECONDS = 0.2
 """How often the observer is asked whether a run is still wanted."""
 
 MEASUREMENTS_A_STAGE = 8
-
-
-@dataclass
-class _History:
-    """One distinct network: its runs so far, parameters, ranks, and whether it is still finite."""
-
-    run: int
-    flat: Float[Tensor, " p"]
-    ranks: dict[int, int]
-    finite: bool = True
-    steps: int = 0
-    restarts: int = 0
-    restart_kept: int = 0
-    """Number of the restart that the network is of; 0 where none led lower, or none was tried."""
 
 
 class HierarchicalPack:
@@ -118,9 +104,11 @@ class HierarchicalPack:
             for spec, hierarchy in zip(specs, self.hierarchies, strict=True)
         ]
         self.depth = max(len(stages) for stages in self.stages)
+        self.beginnings = SharedBeginnings(specs, self.hierarchies, self.stages)
         self._together = together or self._members_together()
         self.total = sum(
-            len(self._groups(depth)) * self.stages[0][depth].steps for depth in range(self.depth)
+            len(self.beginnings.groups(depth, self._together)) * self.stages[0][depth].steps
+            for depth in range(self.depth)
         )
         self.done = 0
         self.cancelled: frozenset[int] = frozenset()
@@ -137,7 +125,7 @@ class HierarchicalPack:
         histories, start, resumed = self._restored()
         self.observer.progressed(self.done, self.total)
         for depth in range(start[0], self.depth):
-            for number, (stage, runs) in enumerate(self._groups(depth)):
+            for number, (stage, runs) in enumerate(self.beginnings.groups(depth, self._together)):
                 if (depth, number) < start:
                     continue
                 state = resumed if (depth, number) == start else None
@@ -148,35 +136,12 @@ class HierarchicalPack:
 
     # ---- histories -------------------------------------------------------------------------------
 
-    def _key(self, run: int, depth: int) -> str:
-        """Names the history of a run after ``depth`` stages; equal for runs that are still the same network."""
-        spec = self.specs[run]
-        told = self.hierarchies[run]
-        text = f"{spec.target.canonical_json()}|{told}|{spec.n}|{spec.seed}|{self.stages[run][:depth]}"
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _groups(self, depth: int) -> list[tuple[Stage, list[int]]]:
-        """Distinct histories at ``depth``, one run each: those that enter one stage, as many as step fast together."""
-        groups: dict[Stage, dict[str, int]] = {}
-        for run in range(len(self.specs)):
-            groups.setdefault(self.stages[run][depth], {}).setdefault(self._key(run, depth + 1), run)
-        return [
-            (stage, runs[start : start + self._together])
-            for stage, runs in ((stage, list(members.values())) for stage, members in groups.items())
-            for start in range(0, len(runs), self._together)
-        ]
-
     def _members_together(self) -> int:
         """On a CPU as many as the cache holds, on a GPU as many as half of its free memory holds."""
         if torch.device(self.device).type != "cuda":
             return fastest_members(self.specs[0], self.recipe)
         free, _ = torch.cuda.mem_get_info(self.device)
         return members_within(self.specs[0], self.recipe, free // 2)
-
-    def _sharers(self, run: int, depth: int) -> list[int]:
-        """Every run that is the same network as ``run`` through ``depth`` stages."""
-        key = self._key(run, depth)
-        return [other for other in range(len(self.specs)) if self._key(other, depth) == key]
 
     def _initial(self, spec: RunSpec) -> tuple[dict[int, Tensor], Tensor]:
         generator = generator_for(spec.seed, "init")
@@ -186,11 +151,11 @@ class HierarchicalPack:
             self.device, self.dtype
         )
 
-    def _entering(self, depth: int, run: int, stage: Stage, histories: dict[str, _History]) -> _History:
+    def _entering(self, depth: int, run: int, stage: Stage, histories: dict[str, History]) -> History:
         """The network that a run brings into a stage: drawn afresh, or its history, distilled where due."""
-        before = histories.get(self._key(run, depth)) if depth else None
+        before = histories.get(self.beginnings.key(run, depth)) if depth else None
         if before is None:
-            entering = _History(run, self._initial(self.specs[run])[1], {})
+            entering = History(run, self._initial(self.specs[run])[1], {})
         else:
             entering = replace(before, run=run, flat=before.flat.clone(), ranks=dict(before.ranks))
         row = entering.flat[None]
@@ -217,7 +182,7 @@ class HierarchicalPack:
         number: int,
         stage: Stage,
         runs: list[int],
-        histories: dict[str, _History],
+        histories: dict[str, History],
         resumed: dict[str, Any] | None,
     ) -> None:
         entering = [self._entering(depth, run, stage, histories) for run in runs]
@@ -281,7 +246,7 @@ class HierarchicalPack:
             history.finite = bool(state.finite[row])
             if not stage.refines:
                 history.steps += state.step if state.plateau is None else int(state.plateau.taken[row])
-            histories[self._key(run, depth + 1)] = history
+            histories[self.beginnings.key(run, depth + 1)] = history
 
     def _refine(
         self,
@@ -289,10 +254,10 @@ class HierarchicalPack:
         number: int,
         stage: Stage,
         runs: list[int],
-        histories: dict[str, _History],
+        histories: dict[str, History],
         members: Members,
         state: StageState,
-        entering: list[_History],
+        entering: list[History],
     ) -> None:
         """Refine one member after the other; an interruption starts the stage again, it lasts seconds."""
         if state.step == stage.steps:
@@ -337,7 +302,7 @@ class HierarchicalPack:
         rows = self.specs[run].n - self._held_out(run)
         return stage.refines and can_be_refined(parameters_of(self.network, tuple(self.network.levels)), rows)
 
-    def _members(self, runs: list[int], entering: list[_History]) -> Members:
+    def _members(self, runs: list[int], entering: list[History]) -> Members:
         flat = torch.stack([history.flat for history in entering])
         movable = torch.ones_like(flat)
         if self.recipe.rank == "threshold":
@@ -398,7 +363,7 @@ class HierarchicalPack:
         depth: int,
         stage: Stage,
         run: int,
-        histories: dict[str, _History],
+        histories: dict[str, History],
         flat: Float[Tensor, " p"],
         step: int,
         began: Numbers | None = None,
@@ -421,13 +386,13 @@ class HierarchicalPack:
             numbers |= improvement_numbers(began, numbers)
         left = {
             earlier.enters: self.network.distilled(
-                histories[self._key(run, position + 1)].flat[None], earlier.enters
+                histories[self.beginnings.key(run, position + 1)].flat[None], earlier.enters
             )[0]
             for position, earlier in enumerate(self.stages[run][:depth])
             if earlier.enters in stage.active
         }
         numbers |= cosine_numbers(left, {level: self.network.distilled(row, level)[0] for level in left})
-        for sharer in self._sharers(run, depth + 1):
+        for sharer in self.beginnings.sharers(run, depth + 1):
             self.observer.measured(sharer, measurements(numbers.items(), step, stage.name))
         return numbers
 
@@ -435,7 +400,7 @@ class HierarchicalPack:
         self,
         depth: int,
         runs: list[int],
-        histories: dict[str, _History],
+        histories: dict[str, History],
         position: tuple[int, int],
         snapshot: dict[str, Any],
     ) -> bool:
@@ -452,10 +417,10 @@ class HierarchicalPack:
                 self._save(histories, position, snapshot)
             raise PackInterrupted(f"stopped at step {self.done} of {self.total}")
         self.cancelled = self.observer.cancelled()
-        return any(not self.cancelled.issuperset(self._sharers(run, depth + 1)) for run in runs)
+        return any(not self.cancelled.issuperset(self.beginnings.sharers(run, depth + 1)) for run in runs)
 
     def _save(
-        self, histories: dict[str, _History], position: tuple[int, int], snapshot: dict[str, Any]
+        self, histories: dict[str, History], position: tuple[int, int], snapshot: dict[str, Any]
     ) -> None:
         assert self.checkpoints is not None
         state = {
@@ -469,13 +434,13 @@ class HierarchicalPack:
         }
         self.checkpoints.save(self.done, state)
 
-    def _restored(self) -> tuple[dict[str, _History], tuple[int, int], dict[str, Any] | None]:
+    def _restored(self) -> tuple[dict[str, History], tuple[int, int], dict[str, Any] | None]:
         state = self.checkpoints.load() if self.checkpoints is not None else None
         if state is None:
             return {}, (0, 0), None
         self.done = int(state["done"]) - int(state["current"]["step"])
         histories = {
-            key: _History(**h | {"flat": h["flat"].to(self.device), "ranks": dict(h["ranks"])})
+            key: History(**h | {"flat": h["flat"].to(self.device), "ranks": dict(h["ranks"])})
             for key, h in state["histories"].items()
         }
         return histories, (int(state["position"][0]), int(state["position"][1])), state["current"]
@@ -501,9 +466,9 @@ class HierarchicalPack:
             is_margin=self.task == "classification",
         )
 
-    def _fitted(self, run: int, histories: dict[str, _History]) -> Fitted:
+    def _fitted(self, run: int, histories: dict[str, History]) -> Fitted:
         stages = self.stages[run]
-        history = histories.get(self._key(run, len(stages)))
+        history = histories.get(self.beginnings.key(run, len(stages)))
         if run in self.cancelled or history is None:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
         steps = history.steps

@@ -1,0 +1,74 @@
+"""Which runs of a pack are the same network, and until when."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.specs import Hierarchy, RunSpec
+from bfc_core.training.schedule import Stage
+
+
+@dataclass
+class History:
+    """One distinct network: the run that trained it, its parameters and ranks, and whether it is still finite."""
+
+    run: int
+    flat: Float[Tensor, " p"]
+    ranks: dict[int, int]
+    finite: bool = True
+    steps: int = 0
+    restarts: int = 0
+    restart_kept: int = 0
+    """Number of the restart that the network is of; 0 where none led lower, or none was tried."""
+
+
+class SharedBeginnings:
+    """Names the history of every run after so many stages: equal names are one network, trained once.
+
+    Args:
+        specs: the runs of a pack.
+        hierarchies: what each run's learner is told of its target.
+        stages: the stages of each run.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        hierarchies: Sequence[Hierarchy],
+        stages: Sequence[Sequence[Stage]],
+    ) -> None:
+        self._stages = stages
+        self._keys = [
+            [
+                _hash(f"{spec.target.canonical_json()}|{told}|{spec.n}|{spec.seed}|{ahead[:depth]}")
+                for depth in range(len(ahead) + 1)
+            ]
+            for spec, told, ahead in zip(specs, hierarchies, stages, strict=True)
+        ]
+
+    def key(self, run: int, depth: int) -> str:
+        """Names the history of a run after ``depth`` stages."""
+        return self._keys[run][depth]
+
+    def groups(self, depth: int, together: int) -> list[tuple[Stage, list[int]]]:
+        """Distinct histories at ``depth``, one run each: those that enter one stage, at most ``together`` of them."""
+        groups: dict[Stage, dict[str, int]] = {}
+        for run, stages in enumerate(self._stages):
+            groups.setdefault(stages[depth], {}).setdefault(self.key(run, depth + 1), run)
+        return [
+            (stage, runs[start : start + together])
+            for stage, runs in ((stage, list(members.values())) for stage, members in groups.items())
+            for start in range(0, len(runs), together)
+        ]
+
+    def sharers(self, run: int, depth: int) -> list[int]:
+        """Every run that is the same network as ``run`` through ``depth`` stages."""
+        key = self.key(run, depth)
+        return [other for other, keys in enumerate(self._keys) if keys[depth] == key]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
