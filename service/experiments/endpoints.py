@@ -25,7 +25,7 @@ from service.dependencies import (
     refuse_unknown_parameters,
 )
 from service.errors import AlreadyFinishedError, ChartNotFoundError, NotInThisStateError
-from service.events import PING_SECONDS
+from service.events import DRAIN_SECONDS, PING_SECONDS
 from service.examples import EXPERIMENT_EXAMPLES
 from service.experiments.comparison import read_comparison
 from service.experiments.planning import ExperimentPlan
@@ -299,7 +299,9 @@ async def get_events(
     await run_in_threadpool(_read, database, experiment_id)
     if "text/event-stream" in accept:
         after = int(last_event_id) if last_event_id is not None else None
-        return EventSourceResponse(feeds.stream(experiment_id, after), ping=PING_SECONDS)
+        return EventSourceResponse(
+            feeds.stream(experiment_id, after), ping=PING_SECONDS, shutdown_grace_period=DRAIN_SECONDS
+        )
     after = int(decode_cursor(cursor, (int,))[0]) if cursor is not None else 0
     page = await run_in_threadpool(_events_page, database, experiment_id, after, limit)
     return JSONResponse(page.model_dump(mode="json"))
