@@ -27,7 +27,7 @@ logger = logging.getLogger("service")
 POLL_SECONDS = 0.25
 PING_SECONDS = 15
 DRAIN_SECONDS = 3
-"""What streams have to end by themselves when the process is asked to, less than the server waits; then they are cut."""
+"""What streams have to end by themselves at shutdown, less than the server waits; then they are cut."""
 BATCH = 200
 KEPT = 1000
 """Events a feed keeps for those who watch; whoever is further behind reads the rows."""
