@@ -161,7 +161,7 @@ def test_a_shutdown_ends_streams_and_answers_long_polls(process: tuple[subproces
         polls = [pool.submit(httpx.get, path, params={"wait": 50}, timeout=60) for _ in range(5)]
         time.sleep(1)
         server.send_signal(signal.SIGTERM)
-        assert server.wait(60) in {0, -signal.SIGTERM}
+        assert server.wait(40) in {0, -signal.SIGTERM}  # the polls would go on for 50 seconds
         assert {poll.result().status_code for poll in polls} == {200}
         assert all(each.result()[:1] == ["snapshot"] or each.result() == ["cut"] for each in streams)
 
