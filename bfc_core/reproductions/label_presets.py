@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bfc_core.reproductions.ingredients import EVERY_RUN, POLYNOMIAL_4, RBF, SMALL_RECIPE, experiment
+from bfc_core.reproductions.ingredients import EVERY_RUN, PAPER, POLYNOMIAL_4, RBF, SMALL_RECIPE, experiment
 from bfc_core.reproductions.measures import error, feature_error, least_of, median_of, nmse, ratio
 from bfc_core.reproductions.preset import Evidence, Expectation, Measure, Reproduction
 from bfc_core.specs import HierarchicalQuadratic
