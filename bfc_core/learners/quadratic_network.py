@@ -41,7 +41,7 @@ class Layers:
     def parts(self, flat: Float[Tensor, " p"]) -> dict[str, Tensor]:
         """The parameters by name, views of ``flat``."""
         sizes = [int(torch.Size(shape).numel()) for shape in self.shapes.values()]
-        pieces = flat.split(sizes)
+        pieces = torch.split(flat, sizes)
         return {
             name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }

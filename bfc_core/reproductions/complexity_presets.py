@@ -151,8 +151,8 @@ def _sample_complexity_of_stages() -> Reproduction:
     )
     return Reproduction(
         name=name,
-        shows="Algorithm 1 and layerwise training come to an error of 0.1 with samples that grow about linearly in dim; "
-        "to 10⁻³ only Algorithm 1 comes, layerwise training with no n that is tried.",
+        shows="Algorithm 1 and layerwise training come to an error of 0.1 with samples that grow about linearly in "
+        "dim; to 10⁻³ only Algorithm 1 comes, layerwise training with no n that is tried.",
         source=f"{PAPER}, Theorem 1; layerwise: §1, argued there; figures of {CATALOGUE}",
         experiments={role: spec},
         expectations=(
