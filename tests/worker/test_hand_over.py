@@ -94,7 +94,6 @@ def test_what_was_claimed_and_never_begun_goes_back_without_a_mark(embedded) -> 
     [pack] = embedded.packs()
     assert (pack.status, pack.crash_count, pack.worker_id) == (PackStatus.QUEUED, 0, None)
     assert [a.outcome for a in embedded.attempts()] == [AttemptOutcome.RELEASED]
-    assert embedded.status(experiment) == "queued"
     embedded.start_worker()
     assert embedded.wait_for_end(experiment) == "succeeded"
     embedded.check()
