@@ -1,8 +1,9 @@
 """The process that trains one pack. It knows no database and no broker, only a job and two pipes.
 
 Up go JSON documents ``{"kind": "progress" | "measured" | "checkpoint" | "stopped" | "finished" | "interrupted" |
-"exhausted" | "error", …}``; down come ``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the
-worker dies its end of the control pipe closes and this process ends at once: it never outlives its owner.
+"exhausted" | "error", …}``; down come ``{"kind": "begin"}``, as soon as the pack before this one is done, then
+``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the worker dies its end of the control pipe
+closes and this process ends at once: it never outlives its owner.
 """
 
 import contextlib
@@ -112,11 +113,13 @@ def run(job_text: str, control: Connection, lines: Connection) -> None:
     observer = PipeObserver(lines, job.crash_point)
     signal.signal(signal.SIGTERM, observer.ask_to_stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=observer.listen, args=(control,), name="control", daemon=True).start()
     torch.set_num_threads(job.threads)
     try:
         with _LIBRARIES.limit(limits=job.threads):
-            _train(job, observer)
+            specs = [RunSpec.model_validate(spec) for spec in job.specs]
+            _wait_to_begin(control)
+            threading.Thread(target=observer.listen, args=(control,), name="control", daemon=True).start()
+            _train(job, specs, observer)
     except PackInterrupted:
         observer.send("interrupted")
     except (MemoryError, OSError) as error:
@@ -136,7 +139,15 @@ def run(job_text: str, control: Connection, lines: Connection) -> None:
     lines.close()
 
 
-def _train(job: ChildJob, observer: PipeObserver) -> None:
+def _wait_to_begin(control: Connection) -> None:
+    """Return at the first line that comes down, which is ``begin``; without a worker there is none."""
+    try:
+        control.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(_ORPHANED)
+
+
+def _train(job: ChildJob, specs: list[RunSpec], observer: PipeObserver) -> None:
     checkpoints = CheckpointFolder(
         Path(job.folder),
         earlier=tuple(Path(folder) for folder in job.earlier),
@@ -146,7 +157,6 @@ def _train(job: ChildJob, observer: PipeObserver) -> None:
         "checkpoint", step=step, path=str(path), sha256=digest
     )
     checkpoints.saving = lambda path: observer.crash_at("while_saving")  # noqa: ARG005
-    specs = [RunSpec.model_validate(spec) for spec in job.specs]
     is_cached = job.kernel_cache is not None and job.kernel_cache_limit_bytes > 0
     kernel_cache = (
         EigendecompositionFolder(Path(job.kernel_cache or ""), job.kernel_cache_limit_bytes)

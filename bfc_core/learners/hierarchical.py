@@ -132,6 +132,8 @@ class HierarchicalPack:
                 self._train(depth, number, stage, runs, histories, state)
             if len(self.cancelled) == len(self.specs):
                 break
+        else:
+            self.observer.progressed(self.total, self.total)
         return [self._fitted(run, histories) for run in range(len(self.specs))]
 
     # ---- histories -------------------------------------------------------------------------------
