@@ -212,6 +212,7 @@ class ExactPack:
         finite = self.members.flat.isfinite().all(1)
         for member in (~finite).nonzero().flatten().tolist():
             self.states[member].is_finite = False
+            self.states[member].ended_at = self.step
             self.members.flat[member] = 0.0
 
     # ---- the state machine -----------------------------------------------------------------------
