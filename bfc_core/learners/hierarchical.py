@@ -37,8 +37,10 @@ from bfc_core.specs import (
 )
 from bfc_core.training.adam import Adam
 from bfc_core.training.distillation import initial_distill
+from bfc_core.training.divergence import FAR_OFF, is_lost
 from bfc_core.training.loop import StageState, train_stage
 from bfc_core.training.measuring import (
+    MEASURED_ROWS,
     Numbers,
     cosine_numbers,
     improvement_numbers,
@@ -474,13 +476,16 @@ class HierarchicalPack:
         if run in self.cancelled or history is None:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
         steps = history.steps
-        if not history.finite:
+        predictor = self._predictor(run, history.flat, stages[-1])
+        if not history.finite or self._is_lost(run, predictor):
+            what = "became infinite" if not history.finite else FAR_OFF
             return Fitted(
                 Outcome.DIVERGED,
                 None,
                 steps,
-                message=f"the parameters became infinite; try a smaller step_size than {self.recipe.step_size:g}, "
-                f"a smaller clip_norm than {self.recipe.clip_norm:g}, or loss 'huber'",
+                message=f"the parameters {what}; try a smaller step_size than {self.recipe.step_size:g}, "
+                f"a smaller clip_norm than {self.recipe.clip_norm:g}, a smaller init_scale than "
+                f"{self.recipe.init_scale:g}, or loss 'huber'",
             )
         selection: Selection = {"is_refined": self._is_refined(stages[-1], run)}
         if history.restarts:
@@ -492,9 +497,11 @@ class HierarchicalPack:
             for level, rank in sorted(history.ranks.items())
             if rank < self.network.levels[level].k and self.recipe.rank == "threshold"
         )
-        return Fitted(
-            Outcome.SUCCEEDED, self._predictor(run, history.flat, stages[-1]), steps, selection, warnings
-        )
+        return Fitted(Outcome.SUCCEEDED, predictor, steps, selection, warnings)
+
+    def _is_lost(self, run: int, predictor: NetworkPredictor) -> bool:
+        x, y = self.problems[run].x[:MEASURED_ROWS], self.problems[run].y[:MEASURED_ROWS]
+        return is_lost(self.objective, predictor(x), y, x[:, 0] if self.task == "classification" else None)
 
 
 def _presence(state: StageState, stage: Stage, row: int) -> tuple[bool, bool]:
