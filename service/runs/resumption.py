@@ -11,7 +11,8 @@ from bfc_core.specs import RunSpec
 from service.database import database_now
 from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
 from service.runs.moves import Wakeup
-from service.runs.settlement import RunChange, settle, settle_experiment
+from service.runs.run_counts import RunChange
+from service.runs.settlement import settle, settle_experiment
 from service.runs.transitions import RETRIABLE
 
 
