@@ -164,6 +164,9 @@ class Settings(BaseSettings):
     parent_pipe: int | None = Field(
         default=None, description="descriptor whose closing ends this process; set by the embedded stack"
     )
+    start_pipe: int | None = Field(
+        default=None, description="descriptor whose closing says that the database is migrated; as above"
+    )
     crash_point: CrashPoint | None = Field(default=None, description="tests only: die at this named line")
     crash_attempts: Annotated[int, Field(ge=1)] = Field(
         default=1_000_000,
