@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     artifact_retention: Duration = Field(
         default=timedelta(days=30), description="how long the files of a run are kept"
     )
+    measurement_retention: Duration | None = Field(
+        default=None,
+        description="how long after a run's end its measurements are kept (P90D); null: for ever. Of workers",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
 

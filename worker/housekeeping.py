@@ -20,6 +20,7 @@ from service.jobs import Publisher
 from service.models import Pack, PackStatus, Worker
 from service.runs import lifecycle, tallies
 from service.runs.cell import code_version
+from service.runs.retention import delete_old_measurements
 from service.runs.run_counts import unchecked
 from service.runs.settlement import repair_counts
 from service.store.base import Store, StoreUnavailableError
@@ -36,6 +37,7 @@ CHECK_AGE = timedelta(minutes=10)
 
 _CHECKS_A_SWEEP = 20
 _TALLY_CHECK_SECONDS = 3600.0
+_BATCH_REST_SECONDS = 0.1
 _IDS_A_QUERY = 1000
 
 
@@ -60,6 +62,7 @@ class Housekeeping:
         self._has_taken_over = False
         self._next_sweep = 0.0
         self._next_store_sweep = 0.0
+        self._is_ending = threading.Event()
         # Not at once: it reads whole tables, and a worker that has just started has other things to do.
         self._next_tally_check = time.monotonic() + random.SystemRandom().uniform(0, _TALLY_CHECK_SECONDS)
 
@@ -92,6 +95,7 @@ class Housekeeping:
 
     def end(self) -> None:
         """Say that this worker is gone."""
+        self._is_ending.set()
         with suppress(DBAPIError), self._database.writing() as session:
             row = session.get(Worker, self._slot.worker_id)
             if row is not None:
@@ -133,9 +137,19 @@ class Housekeeping:
     def _sweep_beside(self) -> None:
         try:
             self._check_counts()
+            self._sweep_measurements()
         except SQLAlchemyError as error:
-            logger.warning("counts.not_checked error=%s", type(error).__name__)
+            logger.warning("database.not_swept error=%s", type(error).__name__)
         self._sweep_store()
+
+    def _sweep_measurements(self) -> None:
+        retention = self._settings.measurement_retention
+        if retention is None:
+            return
+        # A rest after each batch: training writes to the same tables.
+        while delete_old_measurements(self._database, retention):
+            if self._is_ending.wait(_BATCH_REST_SECONDS):
+                return
 
     def _check_counts(self) -> None:
         with self._database.reading() as session:

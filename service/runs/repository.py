@@ -115,4 +115,5 @@ def _read(row: Row[Run, Report, int, int, int]) -> RunRead:
         created_at=run.created_at,
         started_at=run.started_at,
         finished_at=run.finished_at,
+        measurements_deleted_at=run.measurements_deleted_at,
     )
