@@ -3,6 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +19,7 @@ class ExperimentStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     PARTIALLY_SUCCEEDED = "partially_succeeded"
@@ -27,7 +29,7 @@ class ExperimentStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """No run of the experiment will change again."""
-        return self not in {self.QUEUED, self.RUNNING, self.CANCELLING}
+        return self not in {self.QUEUED, self.RUNNING, self.PAUSED, self.CANCELLING}
 
 
 class RunCounts(Answer):
@@ -135,6 +137,37 @@ class Run(Answer):
     warnings: tuple[str, ...] = ()
     message: str | None = None
     progress: float | None = None
+    measurements_deleted_at: datetime | None = None
+
+
+class Artifact(Answer):
+    """A file that a run left; ``sha256`` is over its bytes, in hex."""
+
+    run_id: UUID
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*\.[a-z]+$", max_length=100)
+    media_type: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class Webhook(Answer):
+    """An address that is called when an experiment has ended; ``error`` is why the last call did not succeed."""
+
+    id: UUID
+    url: str
+    status: str
+    attempts: int
+    error: str | None = None
+    created_at: datetime
+    delivered_at: datetime | None = None
+
+
+class CreatedWebhook(Webhook):
+    """With the key that the calls are signed with, which the server shows this once."""
+
+    secret: str
 
 
 class Summary(Answer):

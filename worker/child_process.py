@@ -38,7 +38,8 @@ class ChildStarter:
         self._method = method
         self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
-            self._context.set_forkserver_preload([_PRELOADED])
+            # The second: every child runs the worker's main module once more, whose imports shall be there.
+            self._context.set_forkserver_preload([_PRELOADED, "worker.__main__"])
         self._most_waiting = waiting
         self._waiting: list[ChildProcess] = []
         self._lock = threading.Lock()

@@ -1,10 +1,10 @@
 """The rows that every table should have: nearest neighbours, gradient boosting, and what an oracle would reach."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from sklearn.ensemble import HistGradientBoostingRegressor
 from torch import Tensor
 
 from bfc_core.kernel_cost import BLOCK_ROWS
@@ -13,6 +13,9 @@ from bfc_core.learners.baseline import FitContext, FittedFunction, mean_squares,
 from bfc_core.learners.kernel_ridge import FittedKernel
 from bfc_core.specs.baselines import GradientBoosting, NearestNeighbours, Oracle
 from bfc_core.targets.base import Target
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
 
 def fit_nearest_neighbours(
@@ -109,7 +112,9 @@ def _true_features(target: Target) -> Callable[[Tensor], Tensor]:
     return features
 
 
-def _boosted(depth: int, step: float, trees: int, seed: int) -> HistGradientBoostingRegressor:
+def _boosted(depth: int, step: float, trees: int, seed: int) -> "HistGradientBoostingRegressor":
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - docs/decisions/0057
+
     return HistGradientBoostingRegressor(
         max_depth=depth, learning_rate=step, max_iter=trees, early_stopping=False, random_state=seed
     )

@@ -2,7 +2,6 @@
 
 import torch
 from jaxtyping import Float
-from sklearn.decomposition import MiniBatchDictionaryLearning
 from torch import Tensor
 
 from bfc_core.learners.baseline import FitContext, FittedFunction, ridge_on
@@ -15,6 +14,8 @@ def fit_sparse_coding(
     learner: SparseCoding, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], context: FitContext
 ) -> FittedFunction:
     """Atoms by mini-batch dictionary learning, codes by orthogonal matching pursuit, then ridge."""
+    from sklearn.decomposition import MiniBatchDictionaryLearning  # noqa: PLC0415 - docs/decisions/0057
+
     nonzero = min(learner.nonzero, learner.atoms, x.shape[1])
     dictionary = MiniBatchDictionaryLearning(
         n_components=learner.atoms,

@@ -24,6 +24,7 @@ from service.models import (
     Run,
     RunStatus,
 )
+from service.models.pack import is_waiting
 from service.runs.acceptance import accept
 from service.runs.cancellation import (
     ExperimentAlreadyFinishedError,
@@ -33,6 +34,7 @@ from service.runs.cancellation import (
 )
 from service.runs.claims import Claim, ClaimedRun, held_pack
 from service.runs.moves import Failure, Wakeup, end_pack, live_runs, move_runs
+from service.runs.tallies import tally_expired, tally_reports, tally_wait
 from service.runs.transitions import check_pack
 
 __all__ = [
@@ -82,12 +84,7 @@ def claim(
     now = database_now(session)
     eligible = (
         select(Pack.id)
-        .where(
-            Pack.status == PackStatus.QUEUED,
-            Pack.queue == queue,
-            Pack.run_after <= now,
-            Pack.held_at.is_(None),
-        )
+        .where(is_waiting(), Pack.queue == queue, Pack.run_after <= now)
         .order_by(Pack.priority.desc(), Pack.id)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True)
@@ -113,7 +110,9 @@ def claim(
     if claimed is None:
         return None
     pack = session.get_one(Pack, claimed, populate_existing=True)
-    pack.started_at = pack.started_at or now
+    if pack.started_at is None:
+        pack.started_at = now
+        tally_wait(session, pack.queue, (now - pack.created_at).total_seconds())
     session.add(
         Attempt(
             pack_id=pack.id,
@@ -149,11 +148,13 @@ def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> 
     now = database_now(session)
     pack = held_pack(session, claim, now)
     moves: list[tuple[Run, RunStatus]] = []
+    stored: list[tuple[str, Report]] = []
     for run in live_runs(session, pack):
         report = reports[run.id]
         moves.append((run, RunStatus(report.outcome.value)))
         if report.outcome in {Outcome.SUCCEEDED, Outcome.DIVERGED}:
             session.add(_stored(run.id, claim.fence, report, now))
+            stored.append((run.learner_kind, report))
         else:
             run.message = report.message
             run.error_code = "run_failed" if report.outcome is Outcome.FAILED else None
@@ -163,6 +164,7 @@ def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> 
         .values(published_at=now)
     )
     pack.step = pack.steps = max(pack.step, pack.steps, 1)
+    tally_reports(session, stored)
     _end_attempt(session, pack, now, AttemptOutcome.FINISHED)
     end_pack(pack, now, PackStatus.FINISHED)
     move_runs(session, now, pack, moves)
@@ -436,6 +438,8 @@ def _end_attempt(
     attempt.outcome = outcome
     attempt.step = pack.step
     attempt.finished_at = now
+    if outcome is AttemptOutcome.EXPIRED:
+        tally_expired(session)
     if failure is not None:
         text = f"{failure.text}\n{failure.log}" if failure.log else failure.text
         attempt.error_code, attempt.error_text = failure.code, text[-MAX_ERROR_TEXT:]

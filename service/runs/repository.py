@@ -1,6 +1,5 @@
 """Reading runs and their measurements."""
 
-from functools import cache
 from uuid import UUID
 
 from sqlalchemy import Row, Select, select
@@ -11,12 +10,6 @@ from service.errors import RunNotFoundError
 from service.models import Experiment, ExperimentRun, Measurement, Pack, Report, Run, RunStatus
 from service.pagination import Page, decode_cursor, encode_cursor
 from service.runs.schemas import MeasurementRead, RunRead
-
-
-@cache
-def terminal_statuses() -> frozenset[RunStatus]:
-    """Statuses that never change again."""
-    return frozenset(status for status in RunStatus if status.is_terminal)
 
 
 def read_run(session: Session, run_id: UUID) -> RunRead:
@@ -122,4 +115,5 @@ def _read(row: Row[Run, Report, int, int, int]) -> RunRead:
         created_at=run.created_at,
         started_at=run.started_at,
         finished_at=run.finished_at,
+        measurements_deleted_at=run.measurements_deleted_at,
     )

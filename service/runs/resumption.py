@@ -11,7 +11,8 @@ from bfc_core.specs import RunSpec
 from service.database import database_now
 from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
 from service.runs.moves import Wakeup
-from service.runs.settlement import RunChange, settle, settle_experiment
+from service.runs.run_counts import RunChange
+from service.runs.settlement import settle, settle_experiment
 from service.runs.transitions import RETRIABLE
 
 
@@ -106,6 +107,7 @@ def retry_run(session: Session, run_id: UUID) -> tuple[Run, list[Wakeup]]:
     pack = _pack_of_its_own(session, run, old, now)
     before, run.status = run.status, RunStatus.QUEUED
     run.error_code = run.message = run.finished_at = run.cancel_requested_at = None
+    run.measurements_deleted_at = None
     _reopen(session, run)
     settle(session, now, [RunChange(run, before, pack.fence)])
     return run, [Wakeup(pack.id, pack.queue, pack.priority)]

@@ -34,6 +34,9 @@ class RunRead(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    measurements_deleted_at: datetime | None = Field(
+        description="since when its measurements are gone (BFC_MEASUREMENT_RETENTION); the metrics stay"
+    )
 
 
 class MeasurementRead(BaseModel):

@@ -111,7 +111,7 @@ def scraped(api: Api) -> dict[str, dict[tuple, float]]:
     """Samples by name, then by their labels' values."""
     for collector in api.app.state.metrics.registry._collector_to_names:
         if isinstance(collector, WorkCollector):
-            collector._known_until = 0.0
+            collector.forget()
     answer = api.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
