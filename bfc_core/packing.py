@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bfc_core.baseline_cost import baseline_memory_bytes, baseline_seconds
+from bfc_core.flops.baselines import planned_baseline_flops
+from bfc_core.flops.kernels import planned_feature_machine_flops, planned_kernel_ridge_flops
+from bfc_core.flops.networks import planned_network_flops
 from bfc_core.kernel_cost import (
     feature_machine_memory_bytes,
     feature_machine_seconds,
@@ -22,6 +25,8 @@ from bfc_core.specs import (
     LOWEST_LEVEL,
     AlgorithmOne,
     AnyLearner,
+    HierarchicalLearner,
+    Images,
     KernelRidge,
     LabelledTarget,
     Recipe,
@@ -52,6 +57,7 @@ class Estimate:
 
     seconds: float
     memory_bytes: int
+    flops: int = 0
 
 
 def packs_of(
@@ -80,7 +86,7 @@ def packs_of(
 
 
 def estimate_run(run: RunSpec) -> Estimate:
-    """Seconds and peak bytes of one run alone."""
+    """Seconds, peak bytes and FLOPs of one run alone."""
     learner: AnyLearner = run.learner
     match learner:
         case Recipe():
@@ -89,6 +95,7 @@ def estimate_run(run: RunSpec) -> Estimate:
             return _estimate_kernel_ridge(run, learner)
         case RecursiveFeatureMachine():
             pairs = len(learner.bandwidths) * len(learner.ridges)
+            dim = run.dim if learner.feature_map == "identity" else 2 * run.dim
             test_samples = run.budget.test_samples
             return Estimate(
                 0.05
@@ -96,23 +103,26 @@ def estimate_run(run: RunSpec) -> Estimate:
                     run.n, test_samples, pairs, learner.rounds, learner.validation_fraction
                 ),
                 feature_machine_memory_bytes(run.n, test_samples),
+                planned_feature_machine_flops(learner, run.n, dim, test_samples),
             )
         case Baseline():
             cost = (learner, run.n, run.dim, run.budget.test_samples)
             begin = 0.02 if isinstance(learner, Oracle | Linear) else 0.1
-            return Estimate(begin + baseline_seconds(*cost), baseline_memory_bytes(*cost))
+            flops = planned_baseline_flops(*cost, targets=_targets(run))
+            return Estimate(begin + baseline_seconds(*cost), baseline_memory_bytes(*cost), flops)
         case _:
             assert_never(learner)
 
 
 def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
-    """Seconds and peak bytes of a pack: batched members live together, kernel runs one after another."""
+    """Seconds, peak bytes and FLOPs of a pack: batched members live together, kernel runs one after another."""
     singles = [estimate_run(run) for run in pack]
     seconds = sum(single.seconds for single in singles)
+    flops = sum(single.flops for single in singles)
     if isinstance(pack[0].learner, Recipe):
-        return Estimate(seconds, sum(single.memory_bytes for single in singles))
+        return Estimate(seconds, sum(single.memory_bytes for single in singles), flops)
     shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)
-    return Estimate(seconds, max(single.memory_bytes for single in singles) + shared)
+    return Estimate(seconds, max(single.memory_bytes for single in singles) + shared, flops)
 
 
 def shares_a_gram(run: RunSpec, pack: Sequence[RunSpec]) -> bool:
@@ -232,7 +242,9 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
     seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
     samples = run.n + run.budget.test_samples
     return Estimate(
-        seconds + 0.1, size * (2 * run.dim * samples + 8 * learner.batch_size * learner.width * 10)
+        seconds + 0.1,
+        size * (2 * run.dim * samples + 8 * learner.batch_size * learner.width * 10),
+        planned_network_flops(run, learner) if isinstance(learner, HierarchicalLearner) else 0,
     )
 
 
@@ -242,4 +254,10 @@ def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:
     return Estimate(
         0.05 + kernel_ridge_seconds(learner, run.n, dim, test_samples),
         kernel_ridge_memory_bytes(learner, run.n, dim, test_samples),
+        planned_kernel_ridge_flops(learner, run.n, dim, test_samples, _targets(run)),
     )
+
+
+def _targets(run: RunSpec) -> int:
+    """Numbers that are predicted for a sample."""
+    return run.target.images.classes if isinstance(run.target, Images) else 1

@@ -28,6 +28,7 @@ from torch import Tensor
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
+from bfc_core.flops.networks import NetworkFlops
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.batch_gradient import BatchGradient
@@ -64,7 +65,15 @@ class MemberState:
     ranks: dict[int, int] = field(default_factory=dict)
     opened_at: dict[str, int] = field(default_factory=dict)
     ended_at: int | None = None
+    """Step at which it was done, or not finite any more."""
+    flops: int | None = 0
+    """Of distillations and looks; those of the steps follow from their number. None where a checkpoint of an earlier
+    version did not say."""
     is_finite: bool = True
+
+    def spend(self, flops: int) -> None:
+        """Add to ``flops``."""
+        self.flops = None if self.flops is None else self.flops + flops
 
     @property
     def stage(self) -> str:
@@ -95,6 +104,7 @@ class ExactPack:
             hierarchy_of(specs[0].target), specs[0].dim, learner.width, learner.truncation
         )
         self.levels = tuple(self.network.levels)
+        self._flops = NetworkFlops(hierarchy_of(specs[0].target), specs[0].dim, learner.width)
         target = specs[0].target
         self.is_margin = isinstance(target, LabelledTarget) and target.task == "classification"
         self.objective = Objective(
@@ -193,6 +203,7 @@ class ExactPack:
         finite = self.members.flat.isfinite().all(1)
         for member in (~finite).nonzero().flatten().tolist():
             self.states[member].is_finite = False
+            self.states[member].ended_at = self.step
             self.members.flat[member] = 0.0
 
     # ---- the state machine -----------------------------------------------------------------------
@@ -207,6 +218,7 @@ class ExactPack:
             if not self._is_running(state):
                 continue
             objective = float(objectives[member])
+            state.spend(self._flops.exact_look(self.mode.checked_samples))
             before = state.stage
             if state.epsilon is None:
                 state.epsilon = self.mode.initial_accuracy or 2 * objective**0.5
@@ -250,6 +262,7 @@ class ExactPack:
         wide = self.network.weights(self.members.flat, level)[member]
         threshold = self.constants[member].rank_threshold
         distilled, rank = initial_distill(wide, level, self.network.levels[level], threshold)
+        state.spend(self._flops.distillation(level))
         distilled[rank:] = 0.0
         self.network.distilled(self.members.flat, level)[member] = distilled
         self.network.distilled(self.members.movable, level)[member, :rank] = 1.0
@@ -363,7 +376,7 @@ class ExactPack:
             self.step = int(saved["step"])
             self.members.flat.copy_(saved["flat"])
             self.members.movable.copy_(saved["movable"])
-            self.states = [MemberState(**state) for state in saved["states"]]
+            self.states = [MemberState(**{"flops": None} | state) for state in saved["states"]]
 
     # ---- results ---------------------------------------------------------------------------------
 
@@ -382,6 +395,7 @@ class ExactPack:
     def _fitted(self, member: int) -> Fitted:
         state = self.states[member]
         steps = self.step if state.ended_at is None else state.ended_at
+        state.spend(steps * self._flops.exact_step())
         if member in self.cancelled:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
         if not state.is_finite:
@@ -389,6 +403,7 @@ class ExactPack:
                 Outcome.DIVERGED,
                 None,
                 steps,
+                state.flops,
                 message="the parameters became infinite; try a smaller exact.step_size than "
                 f"{self.mode.step_size:g}, or a smaller truncation than {self.learner.truncation}",
             )
@@ -396,7 +411,7 @@ class ExactPack:
         selection: Selection = {"epsilon_0": state.epsilon, **state.opened_at}
         selection |= {f"rank_level_{level}": rank for level, rank in state.ranks.items()}
         warnings = () if state.ended_at is not None else (self._unfinished(state),)
-        return Fitted(Outcome.SUCCEEDED, self._predictor(member), steps, selection, warnings)
+        return Fitted(Outcome.SUCCEEDED, self._predictor(member), steps, state.flops, selection, warnings)
 
     def _unfinished(self, state: MemberState) -> str:
         waiting = [level for level in self.levels if level not in state.active]
