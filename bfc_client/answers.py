@@ -88,6 +88,7 @@ class LearnerCost(Answer):
     reused_cells: int = 0
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int | None = None
     calibration: Calibration | None = None
 
 
@@ -102,6 +103,7 @@ class Plan(Answer):
     packs: int
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int | None = None
     learners: tuple[LearnerCost, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -132,6 +134,9 @@ class Run(Answer):
     metrics: RunMetrics | None = None
     seconds: float | None = None
     steps: int | None = None
+    flops: int | None = None
+    peak_memory_bytes: int | None = None
+    pack_members: int | None = None
     warnings: tuple[str, ...] = ()
     message: str | None = None
     progress: float | None = None
@@ -163,6 +168,9 @@ class Cell(Answer):
     feature_error: dict[int, Summary | None] = Field(default_factory=dict)
     variance_explained: dict[int, Summary | None] = Field(default_factory=dict)
     seconds: Summary | None = None
+    steps: Summary | None = None
+    flops: Summary | None = None
+    trials: Summary | None = None
 
 
 class Ratio(Answer):
@@ -179,6 +187,7 @@ class Ratio(Answer):
     low: float | None = None
     high: float | None = None
     pairs: int = 0
+    unequal_budgets: tuple[str, ...] = ()
 
 
 class BackwardGain(Answer):

@@ -1,4 +1,4 @@
-"""Runs → packs, and what a pack is expected to cost. Free of torch; pure.
+"""Runs → packs, and what runs and packs are expected to cost. Free of torch; pure.
 
 A pack is a list of runs that one worker executes together. Hierarchical learners whose tensor shapes
 agree train as one batched program, whatever their seeds, alphas and n; kernel runs share a pack only
@@ -25,7 +25,6 @@ from bfc_core.specs import (
     LOWEST_LEVEL,
     AlgorithmOne,
     AnyLearner,
-    HierarchicalLearner,
     Images,
     KernelRidge,
     LabelledTarget,
@@ -57,7 +56,6 @@ class Estimate:
 
     seconds: float
     memory_bytes: int
-    flops: int = 0
 
 
 def packs_of(
@@ -86,7 +84,7 @@ def packs_of(
 
 
 def estimate_run(run: RunSpec) -> Estimate:
-    """Seconds, peak bytes and FLOPs of one run alone."""
+    """Seconds and peak bytes of one run alone."""
     learner: AnyLearner = run.learner
     match learner:
         case Recipe():
@@ -95,7 +93,6 @@ def estimate_run(run: RunSpec) -> Estimate:
             return _estimate_kernel_ridge(run, learner)
         case RecursiveFeatureMachine():
             pairs = len(learner.bandwidths) * len(learner.ridges)
-            dim = run.dim if learner.feature_map == "identity" else 2 * run.dim
             test_samples = run.budget.test_samples
             return Estimate(
                 0.05
@@ -103,26 +100,53 @@ def estimate_run(run: RunSpec) -> Estimate:
                     run.n, test_samples, pairs, learner.rounds, learner.validation_fraction
                 ),
                 feature_machine_memory_bytes(run.n, test_samples),
-                planned_feature_machine_flops(learner, run.n, dim, test_samples),
             )
         case Baseline():
             cost = (learner, run.n, run.dim, run.budget.test_samples)
             begin = 0.02 if isinstance(learner, Oracle | Linear) else 0.1
-            flops = planned_baseline_flops(*cost, targets=_targets(run))
-            return Estimate(begin + baseline_seconds(*cost), baseline_memory_bytes(*cost), flops)
+            return Estimate(begin + baseline_seconds(*cost), baseline_memory_bytes(*cost))
         case _:
             assert_never(learner)
 
 
 def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
-    """Seconds, peak bytes and FLOPs of a pack: batched members live together, kernel runs one after another."""
+    """Seconds and peak bytes of a pack: batched members live together, kernel runs one after another."""
     singles = [estimate_run(run) for run in pack]
     seconds = sum(single.seconds for single in singles)
-    flops = sum(single.flops for single in singles)
     if isinstance(pack[0].learner, Recipe):
-        return Estimate(seconds, sum(single.memory_bytes for single in singles), flops)
+        return Estimate(seconds, sum(single.memory_bytes for single in singles))
     shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)
-    return Estimate(seconds, max(single.memory_bytes for single in singles) + shared, flops)
+    return Estimate(seconds, max(single.memory_bytes for single in singles) + shared)
+
+
+def planned_flops(run: RunSpec) -> int:
+    """Floating-point operations of one run that ends as planned, counted as :mod:`bfc_core.flops` says."""
+    learner: AnyLearner = run.learner
+    cost = (run.n, run.dim, run.budget.test_samples)
+    match learner:
+        case Recipe():
+            return planned_network_flops(run, learner)
+        case KernelRidge():
+            return planned_kernel_ridge_flops(learner, *_mapped(cost, learner), _targets(run))
+        case RecursiveFeatureMachine():
+            return planned_feature_machine_flops(learner, *_mapped(cost, learner))
+        case Baseline():
+            return planned_baseline_flops(learner, *cost, _targets(run))
+        case _:
+            assert_never(learner)
+
+
+def _mapped(
+    cost: tuple[int, int, int], learner: KernelRidge | RecursiveFeatureMachine
+) -> tuple[int, int, int]:
+    """The same with the dim of what the learner's feature map makes."""
+    n, dim, test_samples = cost
+    return n, dim if learner.feature_map == "identity" else 2 * dim, test_samples
+
+
+def _targets(run: RunSpec) -> int:
+    """Numbers that are predicted for a sample."""
+    return run.target.images.classes if isinstance(run.target, Images) else 1
 
 
 def shares_a_gram(run: RunSpec, pack: Sequence[RunSpec]) -> bool:
@@ -242,9 +266,7 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
     seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
     samples = run.n + run.budget.test_samples
     return Estimate(
-        seconds + 0.1,
-        size * (2 * run.dim * samples + 8 * learner.batch_size * learner.width * 10),
-        planned_network_flops(run, learner) if isinstance(learner, HierarchicalLearner) else 0,
+        seconds + 0.1, size * (2 * run.dim * samples + 8 * learner.batch_size * learner.width * 10)
     )
 
 
@@ -254,10 +276,4 @@ def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:
     return Estimate(
         0.05 + kernel_ridge_seconds(learner, run.n, dim, test_samples),
         kernel_ridge_memory_bytes(learner, run.n, dim, test_samples),
-        planned_kernel_ridge_flops(learner, run.n, dim, test_samples, _targets(run)),
     )
-
-
-def _targets(run: RunSpec) -> int:
-    """Numbers that are predicted for a sample."""
-    return run.target.images.classes if isinstance(run.target, Images) else 1

@@ -154,6 +154,7 @@ def _reports(session: Session) -> Iterator[Metric]:
             func.count(),
             func.sum(Report.seconds),
             func.sum(Report.steps),
+            func.sum(Report.flops),
             func.count(Report.solve_seconds),
             func.sum(Report.solve_seconds),
         )
@@ -166,18 +167,25 @@ def _reports(session: Session) -> Iterator[Metric]:
     steps = CounterMetricFamily(
         "bfc_train_steps", "Optimiser steps of runs with a report", labels=["learner_kind"]
     )
+    flops = CounterMetricFamily(
+        "bfc_train_flops",
+        "Floating-point operations of runs with a report, each as if alone: what packs shared counts in every run",
+        labels=["learner_kind"],
+    )
     solves = SummaryMetricFamily(
         "bfc_kernel_solve_duration_seconds",
         "Of kernel machines: gram, factorisation and choice of the ridge, without sampling and evaluation",
         labels=["learner_kind"],
     )
-    for kind, count, total_seconds, total_steps, solved, solve_seconds in rows:
+    for kind, count, total_seconds, total_steps, total_flops, solved, solve_seconds in rows:
         seconds.add_metric([kind], count_value=count, sum_value=float(total_seconds))
         steps.add_metric([kind], float(total_steps))
+        flops.add_metric([kind], float(total_flops or 0))
         if solved:
             solves.add_metric([kind], count_value=solved, sum_value=float(solve_seconds or 0.0))
     yield seconds
     yield steps
+    yield flops
     yield solves
 
 

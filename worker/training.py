@@ -6,12 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from bfc_core.specs import Report
 from service.config import CrashPoint, Settings
 from service.database import Database
 from service.jobs import Publisher
@@ -27,7 +25,7 @@ from worker.checkpoint_mirror import CheckpointMirror, restore
 from worker.child_job import ChildJob
 from worker.child_process import ChildStarter
 from worker.devices import DeviceChoice
-from worker.pack_folder import PACKS, PackFolder, delete_packs, read_result
+from worker.pack_folder import PACKS, PackFolder, PackResult, delete_packs, read_result
 from worker.recorder import Recorder
 from worker.supervision import Ending, EndingKind, Supervision
 
@@ -148,12 +146,12 @@ class Training:
             case EndingKind.FENCED:
                 raise FencedError(claim.pack_id, claim.fence)
             case EndingKind.FINISHED:
-                reports = read_result(folder.result, claim)
-                if reports is None:
+                result = read_result(folder.result, claim)
+                if result is None:
                     failure = Failure("result_unreadable", "the result file was damaged on disk")
                     self._end_crashed(claim, recorder, failure)
                 else:
-                    self._complete(claim, recorder, folder, reports, has_mirrored=has_mirrored)
+                    self._complete(claim, recorder, folder, result, has_mirrored=has_mirrored)
             case EndingKind.CANCELLED:
                 self._close(
                     claim, recorder, lambda s: lifecycle.finish_cancelled(s, claim), AttemptOutcome.CANCELLED
@@ -176,12 +174,12 @@ class Training:
         claim: Claim,
         recorder: Recorder,
         folder: PackFolder,
-        reports: dict[UUID, Report],
+        result: PackResult,
         *,
         has_mirrored: bool,
     ) -> None:
         def commit(session: Session) -> list[Wakeup]:
-            lifecycle.complete(session, claim, reports)
+            lifecycle.complete(session, claim, result.reports, result.peak_memory_bytes)
             return []
 
         publication = ArtifactPublication(self._store, self._database, claim, self._settings)

@@ -114,6 +114,7 @@ def claim(
         return None
     pack = session.get_one(Pack, claimed, populate_existing=True)
     pack.started_at = pack.started_at or now
+    runs = live_runs(session, pack)
     session.add(
         Attempt(
             pack_id=pack.id,
@@ -121,11 +122,11 @@ def claim(
             number=pack.attempt,
             worker_id=worker_id,
             device=device,
+            members=len(runs),
             step=pack.checkpoint_step,
             started_at=now,
         )
     )
-    runs = live_runs(session, pack)
     for run in runs:
         run.attempts += 1
         run.started_at = run.started_at or now
@@ -139,8 +140,12 @@ def claim(
     )
 
 
-def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> None:
+def complete(
+    session: Session, claim: Claim, reports: Mapping[UUID, Report], peak_memory_bytes: int | None = None
+) -> None:
     """End a claim with the reports of its runs; runs that ended before keep what they have.
+
+    ``peak_memory_bytes`` is what the attempt's process measured, for all runs together.
 
     Raises:
         FencedError: the claim is over; nothing was written.
@@ -163,7 +168,7 @@ def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> 
         .values(published_at=now)
     )
     pack.step = pack.steps = max(pack.step, pack.steps, 1)
-    _end_attempt(session, pack, now, AttemptOutcome.FINISHED)
+    _end_attempt(session, pack, now, AttemptOutcome.FINISHED).peak_memory_bytes = peak_memory_bytes
     end_pack(pack, now, PackStatus.FINISHED)
     move_runs(session, now, pack, moves)
 
@@ -431,7 +436,7 @@ def _fail_pack(session: Session, now: datetime, pack: Pack, failure: Failure) ->
 
 def _end_attempt(
     session: Session, pack: Pack, now: datetime, outcome: AttemptOutcome, failure: Failure | None = None
-) -> None:
+) -> Attempt:
     attempt = session.get_one(Attempt, (pack.id, pack.fence))
     attempt.outcome = outcome
     attempt.step = pack.step
@@ -439,6 +444,7 @@ def _end_attempt(
     if failure is not None:
         text = f"{failure.text}\n{failure.log}" if failure.log else failure.text
         attempt.error_code, attempt.error_text = failure.code, text[-MAX_ERROR_TEXT:]
+    return attempt
 
 
 def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.Report:
@@ -450,6 +456,7 @@ def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.R
         seconds=report.seconds,
         solve_seconds=report.solve_seconds,
         steps=report.steps,
+        flops=report.flops,
         metrics=report.metrics.model_dump(mode="json") if report.metrics else None,
         selection=dict(report.selection),
         warnings=list(report.warnings),

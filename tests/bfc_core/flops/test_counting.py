@@ -12,7 +12,7 @@ from bfc_core.flops import algebra
 from bfc_core.flops.counting import FlopCounter, charge, charged
 from bfc_core.flops.kernels import DEFAULT_RIDGE_COUNT
 from bfc_core.kernels.ridge import DEFAULT_RIDGES
-from bfc_core.packing import estimate_run
+from bfc_core.packing import planned_flops
 from bfc_core.run import execute_pack
 from bfc_core.specs import Metrics, Outcome, RunSpec
 
@@ -122,7 +122,7 @@ def test_a_plan_expects_what_is_counted(learner: dict[str, Any]) -> None:
     run = run_of(learner)
     (report,) = execute_pack([run])
     assert report.outcome is Outcome.SUCCEEDED
-    assert estimate_run(run).flops == report.flops
+    assert planned_flops(run) == report.flops
 
 
 @pytest.mark.parametrize(("learner", "factor"), [*FOUND_OUT, *UNSEEN], ids=str)
@@ -132,7 +132,7 @@ def test_a_plan_is_near_what_is_counted_where_work_ends_when_it_is_done(
     run = run_of(learner)
     (report,) = execute_pack([run])
     assert report.flops
-    assert report.flops / factor < estimate_run(run).flops < report.flops * factor
+    assert report.flops / factor < planned_flops(run) < report.flops * factor
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,14 @@ def test_a_plan_is_near_what_is_counted_where_work_ends_when_it_is_done(
 def test_blocks_of_a_factor_are_foreseen_too(learner: dict[str, Any]) -> None:
     run = run_of(learner, n=1100)
     (report,) = execute_pack([run])
-    assert estimate_run(run).flops == pytest.approx(report.flops, rel=0.06)
+    assert planned_flops(run) == pytest.approx(report.flops, rel=0.06)
 
 
 def test_many_samples_are_foreseen_by_a_typical_number_of_refits() -> None:
     run = run_of(ridge(NTK), n=2100)
     (report,) = execute_pack([run])
     assert report.flops
-    assert report.flops / 2 < estimate_run(run).flops < 2 * report.flops
+    assert report.flops / 2 < planned_flops(run) < 2 * report.flops
 
 
 def test_the_default_grid_has_as_many_ridges_as_plans_expect() -> None:

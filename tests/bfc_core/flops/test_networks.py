@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bfc_core.flops.networks import NetworkFlops
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
-from bfc_core.packing import estimate_run, packs_of
+from bfc_core.packing import packs_of, planned_flops
 from bfc_core.run import execute_pack
 from bfc_core.specs import ExperimentSpec, Hierarchy, Outcome, Recipe, RunSpec, hierarchy_of
 from bfc_core.specs.targets import default_connections
@@ -144,14 +144,14 @@ def test_a_value_and_a_refinement_count_what_torch_counts(target: dict[str, Any]
 def test_a_plan_expects_what_is_counted(learner: dict[str, Any], target: dict[str, Any]) -> None:
     run = run_of(learner, target)
     (report,) = execute_pack([run])
-    assert report.flops == estimate_run(run).flops > 0
+    assert report.flops == planned_flops(run) > 0
 
 
 def test_a_plan_expects_what_the_exact_mode_and_a_search_count() -> None:
     exact = {"kind": "algorithm_1", "mode": "exact", "exact": {"max_steps": 256, "checked_samples": 16}}
     run = run_of(exact)
     (report,) = execute_pack([run])
-    assert report.flops == pytest.approx(estimate_run(run).flops, rel=0.05), "no level was distilled"
+    assert report.flops == pytest.approx(planned_flops(run), rel=0.05), "no level was distilled"
     target = TARGETS[1]
     search = {
         "alphas": [[1, 0.3, 0.2], [1, 0.1, 0.1]],
@@ -160,7 +160,7 @@ def test_a_plan_expects_what_the_exact_mode_and_a_search_count() -> None:
     run = run_of({"kind": "algorithm_1", "search": search}, target)
     (report,) = execute_pack([run])
     # The wiring of the one prediction is the search's finding.
-    assert report.flops == pytest.approx(estimate_run(run).flops, rel=1e-3)
+    assert report.flops == pytest.approx(planned_flops(run), rel=1e-3)
     assert report.flops > 3 * (execute_pack([run_of({"kind": "algorithm_1"}, target)])[0].flops or 0)
 
 
@@ -170,7 +170,7 @@ def test_a_plan_foresees_a_typical_refinement_and_restarts_are_counted() -> None
     again = run_of({"kind": "algorithm_1", "refinement_steps": 40, "restarts": 3}, n=800)
     counts = [execute_pack([run])[0].flops or 0 for run in (plain, refined, again)]
     assert counts[0] < counts[1] < counts[2]
-    extra = estimate_run(refined).flops - estimate_run(plain).flops
+    extra = planned_flops(refined) - planned_flops(plain)
     assert extra / 4 < counts[1] - counts[0] < 4 * extra
 
 
@@ -204,7 +204,7 @@ def test_who_diverges_or_leaves_early_counts_the_steps_until_then_only() -> None
     (report,) = execute_pack([run])
     assert report.outcome is Outcome.DIVERGED
     assert 0 < report.steps < 1600
-    assert 0 < (report.flops or 0) < 0.7 * estimate_run(run).flops
+    assert 0 < (report.flops or 0) < 0.7 * planned_flops(run)
     mates = execute_pack([run, run.model_copy(update={"seed": 1})])
     assert (mates[0].steps, mates[0].flops) == (report.steps, report.flops)
 
@@ -217,7 +217,7 @@ def test_who_diverges_or_leaves_early_counts_the_steps_until_then_only() -> None
     run = run_of(patient | {"plateau_tolerance": 0.5})
     (report,) = execute_pack([run])
     assert 0 < report.steps < 4 * 640
-    whole = estimate_run(run).flops
+    whole = planned_flops(run)
     assert 0.1 * whole < (report.flops or 0) < 1.2 * whole
 
 
