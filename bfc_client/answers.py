@@ -90,6 +90,7 @@ class LearnerCost(Answer):
     reused_cells: int = 0
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int | None = None
     calibration: Calibration | None = None
 
 
@@ -104,6 +105,7 @@ class Plan(Answer):
     packs: int
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int | None = None
     learners: tuple[LearnerCost, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -134,6 +136,9 @@ class Run(Answer):
     metrics: RunMetrics | None = None
     seconds: float | None = None
     steps: int | None = None
+    flops: int | None = None
+    peak_memory_bytes: int | None = None
+    pack_members: int | None = None
     warnings: tuple[str, ...] = ()
     message: str | None = None
     progress: float | None = None
@@ -196,6 +201,9 @@ class Cell(Answer):
     feature_error: dict[int, Summary | None] = Field(default_factory=dict)
     variance_explained: dict[int, Summary | None] = Field(default_factory=dict)
     seconds: Summary | None = None
+    steps: Summary | None = None
+    flops: Summary | None = None
+    trials: Summary | None = None
 
 
 class Ratio(Answer):
@@ -212,6 +220,7 @@ class Ratio(Answer):
     low: float | None = None
     high: float | None = None
     pairs: int = 0
+    unequal_budgets: tuple[str, ...] = ()
 
 
 class BackwardGain(Answer):

@@ -32,7 +32,7 @@ from service.health import WORKER_SILENCE
 from service.models import Pack, PackStatus, RunStatus, TallyName, Worker
 from service.models.pack import is_waiting
 from service.runs.cell import code_version
-from service.runs.tallies import MICROSECONDS, Key, read_tallies
+from service.runs.tallies import MEGA, MICROSECONDS, Key, read_tallies
 
 CACHE_SECONDS = 5.0
 MOST_SHARE = 20
@@ -184,6 +184,15 @@ def _reports(tallies: Tallies) -> Iterator[Metric]:
         if key.name is TallyName.RUN_STEPS:
             steps.add_metric([key.label], amount)
     yield steps
+    flops = CounterMetricFamily(
+        "bfc_train_flops",
+        "Floating-point operations of runs with a report, each as if alone: what packs shared counts in every run",
+        labels=[kind],
+    )
+    for key, (_, amount) in tallies.items():
+        if key.name is TallyName.RUN_MEGAFLOPS:
+            flops.add_metric([key.label], amount * MEGA)
+    yield flops
     yield _summary(
         tallies,
         TallyName.SOLVE_SECONDS,

@@ -7,11 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from bfc_core.specs import Report
 from service.config import CrashPoint, Settings
 from service.database import Database
 from service.jobs import Publisher
@@ -27,7 +25,7 @@ from worker.checkpoint_mirror import CheckpointMirror, restore
 from worker.child_job import ChildJob
 from worker.child_process import ChildProcess, ChildStarter
 from worker.devices import DeviceChoice
-from worker.pack_folder import PACKS, PackFolder, delete_packs, read_result
+from worker.pack_folder import PACKS, PackFolder, PackResult, delete_packs, read_result
 from worker.recorder import Recorder
 from worker.supervision import Ending, EndingKind, Supervision
 
@@ -73,7 +71,7 @@ class Attempt:
         self._mirror: CheckpointMirror | None = None
         self._child: ChildProcess | None = None
         self._supervision: Supervision | None = None
-        self._reports: dict[UUID, Report] | None = None
+        self._result: PackResult | None = None
         self._ending: Ending | None = None
         self._is_abandoned = False
 
@@ -83,7 +81,7 @@ class Attempt:
         finished = self._folder.finished(self.claim)
         if finished is not None:
             logger.info("pack.result_adopted pack_id=%s", self.claim.pack_id)
-            self._folder, self._reports = finished
+            self._folder, self._result = finished
             self._ending = Ending(EndingKind.FINISHED)
             return
         if is_shared(self._parts.settings):
@@ -179,11 +177,11 @@ class Attempt:
             case EndingKind.FENCED:
                 raise FencedError(claim.pack_id, claim.fence)
             case EndingKind.FINISHED:
-                reports = self._reports or read_result(self._folder.result, claim)
-                if reports is None:
+                result = self._result or read_result(self._folder.result, claim)
+                if result is None:
                     self._end_crashed(Failure("result_unreadable", "the result file was damaged on disk"))
                 else:
-                    self._complete(reports)
+                    self._complete(result)
             case EndingKind.CANCELLED:
                 self._close(lambda s: lifecycle.finish_cancelled(s, claim), AttemptOutcome.CANCELLED)
             case EndingKind.RELEASED:
@@ -193,9 +191,9 @@ class Attempt:
             case EndingKind.CRASHED:
                 self._end_crashed(self._failure(ending))
 
-    def _complete(self, reports: dict[UUID, Report]) -> None:
+    def _complete(self, result: PackResult) -> None:
         def commit(session: Session) -> list[Wakeup]:
-            lifecycle.complete(session, self.claim, reports)
+            lifecycle.complete(session, self.claim, result.reports, result.peak_memory_bytes)
             return []
 
         parts = self._parts
@@ -219,7 +217,7 @@ class Attempt:
         delete_packs(self._parts.settings.data_dir, [self.claim.pack_id])
         # Most packs are over before their first checkpoint: they cost the store no request.
         has_mirrored = (
-            self._reports is not None
+            self._result is not None
             or self.claim.attempt > 1
             or (self._mirror is not None and self._mirror.has_published)
         )

@@ -31,6 +31,7 @@ from bfc_core.run import execute_pack
 from bfc_core.specs import Measurement, RunSpec
 from worker.cause import cause_of, without_paths
 from worker.child_job import ChildJob
+from worker.peak_memory import PeakMemory
 
 _ORPHANED = 86
 _LIBRARIES = ThreadpoolController()
@@ -157,6 +158,7 @@ def _train(job: ChildJob, specs: list[RunSpec], observer: PipeObserver) -> None:
         "checkpoint", step=step, path=str(path), sha256=digest
     )
     checkpoints.saving = lambda path: observer.crash_at("while_saving")  # noqa: ARG005
+    peak = PeakMemory(job.device)
     is_cached = job.kernel_cache is not None and job.kernel_cache_limit_bytes > 0
     kernel_cache = (
         EigendecompositionFolder(Path(job.kernel_cache or ""), job.kernel_cache_limit_bytes)
@@ -174,16 +176,16 @@ def _train(job: ChildJob, specs: list[RunSpec], observer: PipeObserver) -> None:
         cuda_graphs=job.cuda_graphs,
     )
     observer.crash_at("before_result_file")
-    _write_result(Path(job.result), [report.model_dump_json() for report in reports])
+    _write_result(Path(job.result), [report.model_dump_json() for report in reports], peak.bytes())
     observer.crash_at("after_result_file")
     observer.send("finished")
 
 
-def _write_result(file: Path, reports: list[str]) -> None:
+def _write_result(file: Path, reports: list[str], peak_memory_bytes: int) -> None:
     digest = hashlib.sha256("\n".join(reports).encode()).hexdigest()
     temporary = file.with_name(f".{file.name}.tmp")
     with temporary.open("w") as stream:
-        json.dump({"reports": reports, "sha256": digest}, stream)
+        json.dump({"reports": reports, "sha256": digest, "peak_memory_bytes": peak_memory_bytes}, stream)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(file)

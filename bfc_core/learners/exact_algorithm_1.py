@@ -28,6 +28,7 @@ from torch import Tensor
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
+from bfc_core.flops.networks import NetworkFlops
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.batch_gradient import BatchGradient
@@ -65,7 +66,15 @@ class MemberState:
     ranks: dict[int, int] = field(default_factory=dict)
     opened_at: dict[str, int] = field(default_factory=dict)
     ended_at: int | None = None
+    """Step at which it was done, or not finite any more."""
+    flops: int | None = 0
+    """Of distillations and looks; those of the steps follow from their number. None where a checkpoint of an earlier
+    version did not say."""
     is_finite: bool = True
+
+    def spend(self, flops: int) -> None:
+        """Add to ``flops``."""
+        self.flops = None if self.flops is None else self.flops + flops
 
     @property
     def stage(self) -> str:
@@ -96,6 +105,7 @@ class ExactPack:
             hierarchy_of(specs[0].target), specs[0].dim, learner.width, learner.truncation
         )
         self.levels = tuple(self.network.levels)
+        self._flops = NetworkFlops(hierarchy_of(specs[0].target), specs[0].dim, learner.width)
         target = specs[0].target
         self.is_margin = isinstance(target, LabelledTarget) and target.task == "classification"
         self.objective = Objective(
@@ -227,6 +237,7 @@ class ExactPack:
             if not self._is_running(state):
                 continue
             objective = float(objectives[member])
+            state.spend(self._flops.exact_look(self.mode.checked_samples))
             before = state.stage
             if state.epsilon is None:
                 state.epsilon = self.mode.initial_accuracy or 2 * objective**0.5
@@ -270,6 +281,7 @@ class ExactPack:
         wide = self.network.weights(self.members.flat, level)[member]
         threshold = self.constants[member].rank_threshold
         distilled, rank = initial_distill(wide, level, self.network.levels[level], threshold)
+        state.spend(self._flops.distillation(level))
         distilled[rank:] = 0.0
         self.network.distilled(self.members.flat, level)[member] = distilled
         self.network.distilled(self.members.movable, level)[member, :rank] = 1.0
@@ -383,7 +395,7 @@ class ExactPack:
             self.step = int(saved["step"])
             self.members.flat.copy_(saved["flat"])
             self.members.movable.copy_(saved["movable"])
-            self.states = [MemberState(**state) for state in saved["states"]]
+            self.states = [MemberState(**{"flops": None} | state) for state in saved["states"]]
 
     # ---- results ---------------------------------------------------------------------------------
 
@@ -402,12 +414,14 @@ class ExactPack:
     def _fitted(self, member: int) -> Fitted:
         state = self.states[member]
         steps = self.step if state.ended_at is None else state.ended_at
+        state.spend(steps * self._flops.exact_step())
         if member in self.cancelled:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
         predictor = self._predictor(member)
         if not state.is_finite or self._is_lost(member, predictor):
             what = "became infinite" if not state.is_finite else FAR_OFF
-            return Fitted(Outcome.DIVERGED, None, steps, message=f"the parameters {what}; {self._advice()}")
+            message = f"the parameters {what}; {self._advice()}"
+            return Fitted(Outcome.DIVERGED, None, steps, state.flops, message=message)
         assert state.epsilon is not None
         selection: Selection = {"epsilon_0": state.epsilon, **state.opened_at}
         selection |= {f"rank_level_{level}": rank for level, rank in state.ranks.items()}
@@ -416,7 +430,7 @@ class ExactPack:
             warnings = (
                 f"nothing was trained: the objective was below accuracy {self.mode.accuracy:g} at once",
             )
-        return Fitted(Outcome.SUCCEEDED, predictor, steps, selection, warnings)
+        return Fitted(Outcome.SUCCEEDED, predictor, steps, state.flops, selection, warnings)
 
     def _is_lost(self, member: int, predictor: NetworkPredictor) -> bool:
         x, y = self.problems[member].x[:MEASURED_ROWS], self.problems[member].y[:MEASURED_ROWS]

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.baselines import sparse_path
+from bfc_core.flops.counting import charge
 from bfc_core.kernels.explicit import FeatureFunction, product_features
 from bfc_core.learners.baseline import FitContext, FittedFunction, mean_squares, ridge_on
 from bfc_core.learners.kernel_ridge import FittedKernel
@@ -78,7 +80,9 @@ def _path(
         # Ending early at an exact fit, and dependent features, are no failures of a path that is cut anyway.
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return _steps(method, features, y, most_steps)
+        path = _steps(method, features, y, most_steps)
+    charge(sparse_path(method, len(features), features.shape[1], path.shape[1] - 1))
+    return path
 
 
 def _steps(

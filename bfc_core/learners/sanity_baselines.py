@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.baselines import boosting
+from bfc_core.flops.counting import charge
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.distance import squared_distances
 from bfc_core.learners.baseline import FitContext, FittedFunction, mean_squares, ridge_on
@@ -56,6 +58,7 @@ def fit_gradient_boosting(
         context.progress(position, len(grid) + 1)
         model = _boosted(depth, step, learner.most_trees, context.seed)
         model.fit(x[trained].numpy(), y[trained].numpy())
+        charge(boosting(len(trained), x.shape[1], depth, learner.most_trees))
         errors = [
             float(((torch.from_numpy(values) - y[held_out]) ** 2).mean())
             for values in model.staged_predict(x[held_out].numpy())
@@ -65,6 +68,7 @@ def fit_gradient_boosting(
     error, depth, step, trees = best
     model = _boosted(depth, step, trees, context.seed)
     model.fit(x.numpy(), y.numpy())
+    charge(boosting(len(x), x.shape[1], depth, trees))
     context.progress(len(grid) + 1, len(grid) + 1)
     warnings: tuple[str, ...] = ()
     if trees == learner.most_trees:

@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bfc_core.seeding import generator_for
-from bfc_core.training.refinement import Refinement, can_be_refined
+from bfc_core.training.refinement import Refinement
+from bfc_core.training.schedule import can_be_refined
 
 PARTS = 4
 """A restart sees one row in so many, and takes one refinement step where the refinement may take so many."""

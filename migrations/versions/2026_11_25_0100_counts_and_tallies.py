@@ -1,7 +1,7 @@
 """Experiments keep the counts of their runs, /metrics its own; indexes for what is begun and what waits.
 
 Revision: 0100
-Follows: 0085
+Follows: 0090
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0100"
-down_revision = "0085"
+down_revision = "0090"
 branch_labels = None
 depends_on = None
 

@@ -317,6 +317,7 @@ def _plan(found: ExperimentPlan) -> PlanRead:
         packs=len(found.packs),
         estimated_seconds=found.estimated_seconds,
         estimated_memory_bytes=found.estimated_memory_bytes,
+        estimated_flops=found.estimated_flops,
         learners=[
             LearnerPlanRead.model_validate(learner, from_attributes=True) for learner in found.learners
         ],

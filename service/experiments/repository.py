@@ -64,7 +64,15 @@ def list_experiments(
 def comparison_rows(session: Session, experiment_id: UUID) -> list[Row]:
     """Every run of an experiment as the statistics want it, in the order of the grid."""
     rows = session.execute(
-        select(Run.spec, Run.status, Report.metrics, Report.seconds)
+        select(
+            Run.spec,
+            Run.status,
+            Report.metrics,
+            Report.seconds,
+            Report.steps,
+            Report.flops,
+            Report.selection,
+        )
         .join(ExperimentRun, ExperimentRun.run_id == Run.id)
         .outerjoin(Report, Report.run_id == Run.id)
         .where(ExperimentRun.experiment_id == experiment_id)
@@ -76,6 +84,9 @@ def comparison_rows(session: Session, experiment_id: UUID) -> list[Row]:
             status=row.status.value,
             metrics=None if row.metrics is None else Metrics.model_validate(row.metrics),
             seconds=row.seconds,
+            steps=row.steps,
+            flops=row.flops,
+            selection=row.selection or {},
         )
         for row in rows
     ]

@@ -92,6 +92,9 @@ def _flat(name: str, run: RunRead, label: str, levels: list[int], degrees: list[
     row |= {
         "seconds": run.seconds,
         "steps": run.steps,
+        "flops": run.flops,
+        "peak_memory_bytes": run.peak_memory_bytes,
+        "pack_members": run.pack_members,
         "attempts": run.attempts,
         "selection": json.dumps(run.selection),
         "message": run.message,
@@ -100,7 +103,9 @@ def _flat(name: str, run: RunRead, label: str, levels: list[int], degrees: list[
 
 
 def _kinds(rows: list[dict[str, Value]]) -> dict[str, Literal["integer", "text", "number"]]:
-    integers = {"n", "dim", "seed", "steps", "attempts"}
+    integers = {
+        "n", "dim", "seed", "steps", "flops", "peak_memory_bytes", "pack_members", "attempts",
+    }  # fmt: skip
     texts = {
         "experiment", "experiment_id", "run_id", "target", "widths", "alphas", "learner", "label", "status",
         "selection", "message",

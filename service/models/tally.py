@@ -15,6 +15,7 @@ class TallyName(StrEnum):
     RUNS_ENDED = "runs_ended"
     RUN_SECONDS = "run_seconds"
     RUN_STEPS = "run_steps"
+    RUN_MEGAFLOPS = "run_megaflops"
     SOLVE_SECONDS = "solve_seconds"
     QUEUE_WAIT = "queue_wait"
     EXPIRED = "expired"
@@ -23,8 +24,8 @@ class TallyName(StrEnum):
 class Tally(Base):
     """One change. The sum over all rows of a name and its labels is the count, in any snapshot.
 
-    ``amount`` is in steps or in microseconds: integers, since sums of floating-point numbers depend on their order,
-    and a counter that falls by a rounding error looks to Prometheus like one that began anew.
+    ``amount`` is in steps, 10⁶ operations or microseconds: integers, since sums of floating-point numbers
+    depend on their order, and a counter that falls by a rounding error looks to Prometheus like one that began anew.
     """
 
     __tablename__ = "tallies"

@@ -113,6 +113,7 @@ def claim(
     if pack.started_at is None:
         pack.started_at = now
         tally_wait(session, pack.queue, (now - pack.created_at).total_seconds())
+    runs = live_runs(session, pack)
     session.add(
         Attempt(
             pack_id=pack.id,
@@ -120,11 +121,11 @@ def claim(
             number=pack.attempt,
             worker_id=worker_id,
             device=device,
+            members=len(runs),
             step=pack.checkpoint_step,
             started_at=now,
         )
     )
-    runs = live_runs(session, pack)
     for run in runs:
         run.attempts += 1
         run.started_at = run.started_at or now
@@ -138,8 +139,12 @@ def claim(
     )
 
 
-def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> None:
+def complete(
+    session: Session, claim: Claim, reports: Mapping[UUID, Report], peak_memory_bytes: int | None = None
+) -> None:
     """End a claim with the reports of its runs; runs that ended before keep what they have.
+
+    ``peak_memory_bytes`` is what the attempt's process measured, for all runs together.
 
     Raises:
         FencedError: the claim is over; nothing was written.
@@ -165,7 +170,7 @@ def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> 
     )
     pack.step = pack.steps = max(pack.step, pack.steps, 1)
     tally_reports(session, stored)
-    _end_attempt(session, pack, now, AttemptOutcome.FINISHED)
+    _end_attempt(session, pack, now, AttemptOutcome.FINISHED).peak_memory_bytes = peak_memory_bytes
     end_pack(pack, now, PackStatus.FINISHED)
     move_runs(session, now, pack, moves)
 
@@ -433,7 +438,7 @@ def _fail_pack(session: Session, now: datetime, pack: Pack, failure: Failure) ->
 
 def _end_attempt(
     session: Session, pack: Pack, now: datetime, outcome: AttemptOutcome, failure: Failure | None = None
-) -> None:
+) -> Attempt:
     attempt = session.get_one(Attempt, (pack.id, pack.fence))
     attempt.outcome = outcome
     attempt.step = pack.step
@@ -443,6 +448,7 @@ def _end_attempt(
     if failure is not None:
         text = f"{failure.text}\n{failure.log}" if failure.log else failure.text
         attempt.error_code, attempt.error_text = failure.code, text[-MAX_ERROR_TEXT:]
+    return attempt
 
 
 def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.Report:
@@ -454,6 +460,7 @@ def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.R
         seconds=report.seconds,
         solve_seconds=report.solve_seconds,
         steps=report.steps,
+        flops=report.flops,
         metrics=report.metrics.model_dump(mode="json") if report.metrics else None,
         selection=dict(report.selection),
         warnings=list(report.warnings),

@@ -21,6 +21,7 @@ from service.runs.run_counts import RunChange
 logger = logging.getLogger(__name__)
 
 MICROSECONDS = 1_000_000
+MEGA = 1_000_000
 FOLD_ROWS = 1000
 """Rows that are left alone: fewer are read in a millisecond or two."""
 
@@ -96,6 +97,8 @@ def tally_reports(session: Session, reports: Iterable[tuple[str, Report]]) -> No
     for kind, report in reports:
         changes.add(Key(TallyName.RUN_SECONDS, kind), 1, _microseconds(report.seconds))
         changes.add(Key(TallyName.RUN_STEPS, kind), 1, report.steps)
+        if report.flops is not None:
+            changes.add(Key(TallyName.RUN_MEGAFLOPS, kind), 1, round(report.flops / MEGA))
         if report.solve_seconds is not None:
             changes.add(Key(TallyName.SOLVE_SECONDS, kind), 1, _microseconds(report.solve_seconds))
     changes.write(session)
@@ -199,6 +202,10 @@ _TRUTH = """
         UNION ALL
         SELECT 'run_steps', learner_kind, '', count(*), sum(steps)
         FROM reports JOIN runs ON runs.id = reports.run_id GROUP BY learner_kind
+        UNION ALL
+        SELECT 'run_megaflops', learner_kind, '', count(*), sum(CAST(round(flops / 1000000.0) AS BIGINT))
+        FROM reports JOIN runs ON runs.id = reports.run_id
+        WHERE flops IS NOT NULL GROUP BY learner_kind
         UNION ALL
         SELECT 'solve_seconds', learner_kind, '', count(*), sum(CAST(round(solve_seconds * 1000000) AS BIGINT))
         FROM reports JOIN runs ON runs.id = reports.run_id
