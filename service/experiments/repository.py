@@ -12,7 +12,7 @@ from bfc_core.statistics.aggregation import Row
 from service.errors import ExperimentNotFoundError
 from service.experiments.schemas import ExperimentRead, ExperimentSummary, ManifestRead, RunCounts, links_of
 from service.models import Event, Experiment, ExperimentRun, ExperimentStatus, Pack, Report, Run, RunStatus
-from service.pagination import Page, decode_cursor, encode_cursor
+from service.pagination import Page, encode_cursor, id_in_cursor
 from service.runs.repository import terminal_statuses
 
 
@@ -47,8 +47,7 @@ def list_experiments(
     if status is not None:
         query = query.where(Experiment.status == status)
     if cursor is not None:
-        (last_id,) = decode_cursor(cursor, (str,))
-        last = session.get(Experiment, _uuid(str(last_id)))
+        last = session.get(Experiment, id_in_cursor(cursor))
         if last is not None:
             query = query.where(
                 tuple_(Experiment.created_at, Experiment.id) < tuple_(last.created_at, last.id)
@@ -198,10 +197,3 @@ def _done_shares(session: Session, ids: Iterable[UUID]) -> dict[UUID, float]:
         done[experiment_id] = done.get(experiment_id, 0.0) + share * count
         total[experiment_id] = total.get(experiment_id, 0) + count
     return {experiment_id: done[experiment_id] / total[experiment_id] for experiment_id in done}
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        return UUID(int=0)
