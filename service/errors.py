@@ -227,7 +227,7 @@ class BudgetTooSmallError(ServiceError):
     status_code, code, title = 422, "budget_too_small", "The budget is too small"
 
     def __init__(self, max_runs: int, first_round: int) -> None:
-        detail = f"the first round alone is {first_round} runs (learners × dims × seeds), more than max_runs = {max_runs}"
+        detail = f"the first round alone is {first_round} runs, more than max_runs = {max_runs}"
         super().__init__(detail, (FieldProblem("#/max_runs", "budget_too_small", detail),))
 
 

@@ -113,6 +113,15 @@ def retry_run(session: Session, run_id: UUID) -> tuple[Run, list[Wakeup]]:
     return run, [] if pack.held_at else [Wakeup(pack.id, pack.queue, pack.priority)]
 
 
+def seconds_of_retry(session: Session, run_id: UUID) -> float:
+    """Estimated seconds of a run in a pack of its own, for quotas.
+
+    Raises:
+        NoResultFound: there is no such run.
+    """
+    return estimate_pack([RunSpec.model_validate(session.get_one(Run, run_id).spec)]).seconds
+
+
 def _pack_of_its_own(session: Session, run: Run, old: Pack, now: datetime) -> Pack:
     """A fresh pack: attempts, crashes and checkpoints of the old one do not count. The old row is held."""
     estimate = estimate_pack([RunSpec.model_validate(run.spec)])
