@@ -12,7 +12,7 @@ from bfc_core.statistics.aggregation import Row
 from service.errors import ExperimentNotFoundError
 from service.experiments.schemas import ExperimentRead, ExperimentSummary, ManifestRead, RunCounts, links_of
 from service.models import Event, Experiment, ExperimentRun, ExperimentStatus, Report, Run
-from service.pagination import Page, decode_cursor, encode_cursor
+from service.pagination import Page, encode_cursor, id_in_cursor
 from service.runs.run_counts import Counts, begun_shares, counts_of, progress
 
 
@@ -47,8 +47,7 @@ def list_experiments(
     if status is not None:
         query = query.where(Experiment.status == status)
     if cursor is not None:
-        (last_id,) = decode_cursor(cursor, (str,))
-        last = session.get(Experiment, _uuid(str(last_id)))
+        last = session.get(Experiment, id_in_cursor(cursor))
         if last is not None:
             query = query.where(
                 tuple_(Experiment.created_at, Experiment.id) < tuple_(last.created_at, last.id)
@@ -180,10 +179,3 @@ def _saved_seconds(session: Session, experiment_id: UUID) -> float:
         .where(ExperimentRun.experiment_id == experiment_id, Run.experiment_id != experiment_id)
     )
     return float(seconds or 0.0)
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        return UUID(int=0)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from bfc_core.specs import Metrics, RunSpec
 from service.errors import RunNotFoundError
 from service.models import Attempt, Experiment, ExperimentRun, Measurement, Pack, Report, Run, RunStatus
-from service.pagination import Page, decode_cursor, encode_cursor
+from service.pagination import Page, encode_cursor, number_in_cursor
 from service.runs.schemas import MeasurementRead, RunRead
 
 
@@ -46,7 +46,7 @@ def list_runs(
     if status is not None:
         query = query.where(Run.status == status)
     if cursor is not None:
-        query = query.where(ExperimentRun.position > decode_cursor(cursor, (int,))[0])
+        query = query.where(ExperimentRun.position > number_in_cursor(cursor))
     rows = session.execute(query.order_by(ExperimentRun.position).limit(limit + 1)).all()
     return Page(
         items=[_read(row) for row in rows[:limit]],
@@ -63,7 +63,7 @@ def list_measurements(
     if name is not None:
         query = query.where(Measurement.name == name)
     if cursor is not None:
-        query = query.where(Measurement.id > decode_cursor(cursor, (int,))[0])
+        query = query.where(Measurement.id > number_in_cursor(cursor))
     rows = session.scalars(query.order_by(Measurement.id).limit(limit + 1)).all()
     return Page(
         items=[

@@ -43,6 +43,8 @@ def test_a_stranger_s_line_is_kept_whole() -> None:
     assert parsed("Connected to amqp://guest:**@127.0.0.1:5672//") == (None, {})
     assert parsed('request.answered {"status": 200}') == ("request.answered", {"status": 200})
     assert parsed("stack.child_ended name=api error='a b'")[1] == {"name": "api", "error": "a b"}
+    line = "webhook.failed id=7 error=the host is private, x = y is_final=False"
+    assert parsed(line)[1] == {"id": "7", "error": "the host is private, x = y", "is_final": "False"}
 
 
 @pytest.mark.parametrize("lines", [JsonLines, TextLines])
