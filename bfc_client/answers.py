@@ -119,6 +119,7 @@ class RunMetrics(Answer):
     degree_variance_explained: dict[int, float | None] = Field(default_factory=dict)
     feature_error: dict[int, float | None] = Field(default_factory=dict)
     feature_error_scale_free: dict[int, float | None] = Field(default_factory=dict)
+    form_error: dict[int, float | None] = Field(default_factory=dict)
 
 
 class Run(Answer):

@@ -21,6 +21,12 @@ _MULTIPLY_ADD = 3e-11
 _TREE_SAMPLE = 4e-8
 """Seconds a tree, sample and feature of gradient boosting."""
 
+BATCHES_DRAWN = 250
+"""Batches of a quadratic network whose rows are drawn at a time."""
+
+_NETWORK_STEP = 2e-4
+"""Seconds of a step of a small network, whatever its sizes."""
+
 _LARS_STEP = 3e-9
 """Seconds a step, sample and feature of a sparse path."""
 
@@ -74,6 +80,11 @@ def baseline_seconds(learner: specs.AnyBaseline, n: int, dim: int, test_samples:
             return _MULTIPLY_ADD * power + kernel_seconds(n, test_samples, 1, terms)
         case specs.SparseCoding():
             return 1e-4 * (20 * n + 3 * rows) + kernel_seconds(n, test_samples, 1, 2 * learner.atoms)
+        case specs.QuadraticNetwork():
+            lower, upper = learner.widths
+            products = _MULTIPLY_ADD * lower * (dim + upper)
+            steps = 2 * learner.steps_per_phase * (_NETWORK_STEP + 3 * products * learner.batch_size)
+            return steps + products * rows
         case _:
             assert_never(learner)
 
@@ -113,6 +124,10 @@ def baseline_memory_bytes(learner: specs.AnyBaseline, n: int, dim: int, test_sam
             return _explicit(terms, n, test_samples) + _FLOAT * (samples + 80 * n)
         case specs.SparseCoding():
             return _explicit(2 * learner.atoms, n, test_samples) + _FLOAT * (samples + 4 * n * learner.atoms)
+        case specs.QuadraticNetwork():
+            neurons = sum(learner.widths)
+            drawn = BATCHES_DRAWN * learner.batch_size
+            return _FLOAT * (samples + drawn + (8 * learner.batch_size + 16 * BLOCK_ROWS) * neurons) + 2**24
         case _:
             assert_never(learner)
 

@@ -11,7 +11,7 @@ from bfc_core.flops.counting import FlopCounter
 from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated, class_accuracy_of
-from bfc_core.metrics.features import feature_error, feature_error_scale_free
+from bfc_core.metrics.features import feature_error, feature_error_scale_free, form_error
 from bfc_core.metrics.regression import degree_coefficients, level_coefficients, normalised_mse
 from bfc_core.seeding import generator_for
 from bfc_core.specs import AnyInputs, DataSetInputs, Images, Metrics, Outcome, Report, RunSpec
@@ -19,6 +19,7 @@ from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
 from bfc_core.targets.classification import ClassificationTarget, labels_of
 from bfc_core.targets.degrees import degree_parts
+from bfc_core.targets.forms import level_forms
 from bfc_core.targets.images import UnknownFunction, draw_images
 
 DEGREE_ROWS = 1000
@@ -133,6 +134,7 @@ def _measured(
         for level, feature in predictor.features(problem.test_x).items()
         if level in true and bool(feature.isfinite().all())
     }
+    forms = level_forms(problem.target)
     accuracy = None
     scaled = predicted
     if isinstance(problem.target, ClassificationTarget):
@@ -151,5 +153,10 @@ def _measured(
         feature_error={level: feature_error(feature, true[level]) for level, feature in found.items()},
         feature_error_scale_free={
             level: feature_error_scale_free(feature, true[level]) for level, feature in found.items()
+        },
+        form_error={
+            level: form_error(form, forms[level])
+            for level, form in predictor.forms().items()
+            if level in forms and bool(form.isfinite().all())
         },
     )

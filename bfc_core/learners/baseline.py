@@ -45,13 +45,15 @@ class FitContext:
 class FittedFunction:
     """A fitted baseline: predictions in float64, what was chosen, and sentences for the report.
 
-    ``level_features``, where given, is what it takes for the feature of a level.
+    ``level_features``, where given, is what it takes for the feature of a level; ``level_forms`` what it takes for
+    the quadratic form of a level.
     """
 
     function: Callable[[Tensor], Tensor]
     selection: Selection = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     level_features: Callable[[Tensor], dict[int, Tensor]] | None = None
+    level_forms: dict[int, Float[Tensor, "d d"]] = field(default_factory=dict)
 
     def __call__(self, x: Float[Tensor, "t d"]) -> Float[Tensor, " t"]:
         """Predictions, block by block."""

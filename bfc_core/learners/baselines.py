@@ -14,6 +14,7 @@ from bfc_core.learners.kernel_baselines import (
     fit_sequential_kernel,
 )
 from bfc_core.learners.kernel_ridge import FittedKernel
+from bfc_core.learners.quadratic_network import fit_quadratic_network
 from bfc_core.learners.sanity_baselines import fit_gradient_boosting, fit_nearest_neighbours, fit_oracle
 from bfc_core.learners.sparse_coding import fit_sparse_coding
 from bfc_core.learners.spectral_baselines import (
@@ -68,5 +69,7 @@ def fit_baseline(  # noqa: C901, PLR0911, PLR0912 - one case a kind
             return fit_tensor_decomposition(learner, x, y, context)
         case specs.SparseCoding():
             return fit_sparse_coding(learner, x, y, context)
+        case specs.QuadraticNetwork():
+            return fit_quadratic_network(learner, x, y, context)
         case _:
             assert_never(learner)

@@ -47,6 +47,10 @@ class KernelPredictor:
             return self.fitted.level_features(x.double())
         return {}
 
+    def forms(self) -> dict[int, Float[Tensor, "i i"]]:
+        """The quadratic forms that the baseline found, where it says so."""
+        return self.fitted.level_forms if isinstance(self.fitted, FittedFunction) else {}
+
 
 class KernelPack:
     """Fits kernel runs in order.

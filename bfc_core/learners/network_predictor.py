@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.specs import LOWEST_LEVEL
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class NetworkPredictor:
         inside = self._inside(x).to(self.flat)[None]
         found = self.network.features(self.flat, self.lifts, inside, self.distilled)
         return {level: feature[0].to(x) for level, feature in found.items()}
+
+    def forms(self) -> dict[int, Float[Tensor, "i i"]]:
+        """KᵀK of level 2 where it is distilled: the levels above read features, whose basis is the network's own."""
+        if LOWEST_LEVEL not in self.distilled:
+            return {}
+        k = self.network.distilled(self.flat, LOWEST_LEVEL)[0].double()
+        return {LOWEST_LEVEL: k.mT @ k}
 
     def _inside(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim_inside"]:
         return x[:, 1:] if self.is_margin else x

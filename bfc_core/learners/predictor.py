@@ -23,6 +23,10 @@ class Predictor(Protocol):
         """The learner's feature of every level that it has one for; empty where it has none."""
         ...
 
+    def forms(self) -> dict[int, Float[Tensor, "i i"]]:
+        """The learner's quadratic form of every level that has a fixed map of x to read; empty where it has none."""
+        ...
+
 
 @dataclass(frozen=True)
 class Fitted:

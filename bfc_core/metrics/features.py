@@ -25,6 +25,20 @@ def feature_error_scale_free(found: Float[Tensor, "n j"], true: Float[Tensor, "n
     return float((1 - cross.square() / norms).clamp_min(0)) if norms > 0 else 1.0
 
 
+def form_error(found: Float[Tensor, "i i"], true: Float[Tensor, "i i"]) -> float:
+    """min over c of ‖M̂ − cM*‖ / ‖cM*‖ in Frobenius norm: the sine of the angle between the two; 1 where M̂ is zero.
+
+    Scale-free, and unlike the feature errors a ratio of norms, not of their squares.
+    """
+    found, true = found.double(), true.double()
+    norm = found.norm()
+    if norm == 0:
+        return 1.0
+    # Not √(1 − cos²), which loses half of the digits of a small angle.
+    unit = true / true.norm()
+    return float((found - (found * unit).sum() * unit).norm() / norm)
+
+
 def alignment(found: Float[Tensor, "n j"], true: Float[Tensor, "n k"]) -> float:
     """Mean cos² of the principal angles between the spans of S* and S over the rows; 1 where S* lies in S's span.
 

@@ -28,6 +28,11 @@ def feature_error(level: int) -> Number:
     return lambda metrics: metrics.feature_error.get(level)
 
 
+def form_error(level: int) -> Number:
+    """The form error of a level."""
+    return lambda metrics: metrics.form_error.get(level)
+
+
 def variance_explained(level: int) -> Number:
     """How much of a level's own part the predictor has."""
     return lambda metrics: metrics.variance_explained.get(level)

@@ -53,6 +53,7 @@ from bfc_core.specs.plain_targets import (
     HierarchicalPolynomial,
     MultiIndex,
     PlainTarget,
+    StackedQuadratic,
     Staircase,
     TabularRfm,
 )
@@ -129,6 +130,7 @@ __all__ = [
     "Report",
     "RunSpec",
     "Spec",
+    "StackedQuadratic",
     "StagedLearner",
     "Staircase",
     "SumKernel",

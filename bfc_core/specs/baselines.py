@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bfc_core.specs.base import PositiveFloat, Spec
+from bfc_core.specs.base import NonNegativeFloat, PositiveFloat, Spec
 from bfc_core.specs.kernels import (
     BiasVariance,
     KernelSpec,
@@ -220,6 +220,35 @@ class SparseCoding(Baseline):
     ridges: Ridges = None
 
 
+class QuadraticNetwork(Baseline):
+    """f̂ = c + v₁ᵀh + v₂ᵀ(W₂h)², h = (W₁x)² − ‖w‖² by row: two quadratic layers with readouts, trained in two phases.
+
+    In the first phase the lower layer is alone in the output. ``second`` says what moves in as many steps more, from
+    the same parameters: ``joint`` both layers, ``layerwise`` the upper one over the frozen lower one, ``again`` the
+    lower one, still alone: the matched-compute control of the other two. Mean squared error plus
+    ``weight_decay``/2 times the sum of the squared parameters; Adam, its step size a cosine in every phase.
+    """
+
+    kind: Literal["quadratic_network"]
+    second: Literal["joint", "layerwise", "again"] = "joint"
+    widths: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], Annotated[int, Field(ge=1, le=1024)]],
+        Field(description="neurons of the lower and of the upper layer"),
+    ] = (20, 10)
+    steps_per_phase: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 256
+    step_size: Annotated[PositiveFloat, Field(le=10)] = 5e-3
+    weight_decay: Annotated[NonNegativeFloat, Field(le=10)] = 1e-4
+    clip_norm: PositiveFloat = 1.0
+    init_scale: Annotated[
+        PositiveFloat,
+        Field(
+            le=10,
+            description="of an initial weight: its standard deviation times √(numbers that its row reads)",
+        ),
+    ] = 0.3
+
+
 AnyBaseline = (
     EmpiricalNtk
     | RandomFeatures
@@ -235,6 +264,7 @@ AnyBaseline = (
     | BackLofi
     | TensorDecomposition
     | SparseCoding
+    | QuadraticNetwork
 )
 
 
@@ -243,7 +273,7 @@ def feature_count(dim: int, degree: int) -> int:
     return comb(dim + degree, degree) - 1
 
 
-def label_of_baseline(learner: AnyBaseline) -> str:
+def label_of_baseline(learner: AnyBaseline) -> str:  # noqa: PLR0911 - one a kind
     """A short readable name that tells apart what a table's reader must tell apart."""
     match learner:
         case EmpiricalNtk():
@@ -256,5 +286,7 @@ def label_of_baseline(learner: AnyBaseline) -> str:
             return f"sequential_kernel {label_of_kernel(learner.kernel)}"
         case Oracle():
             return f"oracle {learner.knows}"
+        case QuadraticNetwork():
+            return f"quadratic_network {learner.second}"
         case _:
             return learner.kind

@@ -116,6 +116,28 @@ class HierarchicalPolynomial(PlainTarget):
         return self
 
 
+class StackedQuadratic(PlainTarget):
+    """Σ_i z_i/√k + α Σ_{j≤r} ((b_j·z)² − 1)/√(15 r), z_i = ((a_i·x)² − 1)/√2, orthonormal a_1 … a_k, b_1 … b_r.
+
+    The smallest target on which backward correction can be told from further training: fitted alone, the form
+    Σ a_i a_iᵀ of level 1 is bent by what level 2 looks like from there. Under N(0, I) every z_i has variance 1 and
+    fourth moment 15, level 1 has variance 1. A figure of this project; level 1 is the first sum, level 2 the second.
+    """
+
+    kind: Literal["stacked_quadratic"]
+    widths: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]],
+        Field(description="k and r ≤ k"),
+    ] = (4, 2)
+    alpha: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.5
+
+    @model_validator(mode="after")
+    def _widths_shrink(self) -> Self:
+        if self.widths[1] > self.widths[0]:
+            raise ValueError("widths must not grow with the level (r ≤ k)")
+        return self
+
+
 class Harmonic(PlainTarget):
     """One pure degree: the parity of the first coordinates, or He_k/√k! of one random direction.
 
@@ -136,7 +158,7 @@ class TabularRfm(PlainTarget):
     kind: Literal["tabular_rfm"]
 
 
-AnyPlainTarget = Staircase | MultiIndex | HierarchicalPolynomial | Harmonic | TabularRfm
+AnyPlainTarget = Staircase | MultiIndex | HierarchicalPolynomial | StackedQuadratic | Harmonic | TabularRfm
 
 
 def least_dim_of_plain(target: AnyPlainTarget) -> int:
@@ -146,6 +168,8 @@ def least_dim_of_plain(target: AnyPlainTarget) -> int:
             return 1 + max(itertools.chain.from_iterable(target.sets))
         case MultiIndex():
             return target.directions
+        case StackedQuadratic():
+            return target.widths[0]
         case Harmonic(form="parity"):
             return target.degree
         case TabularRfm():

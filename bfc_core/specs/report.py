@@ -57,6 +57,11 @@ class Metrics(Spec):
     feature_error_scale_free: dict[int, Number] = Field(
         default_factory=dict, description="the same after the best common scale of S_ℓ"
     )
+    form_error: dict[int, Number] = Field(
+        default_factory=dict,
+        description="min over c of ‖M̂ − cM*‖/‖cM*‖ for the quadratic form M of the lowest level: KᵀK of level 2, "
+        "W₁ᵀ diag(v₁) W₁ of a quadratic network's lower layer",
+    )
 
 
 class Report(Spec):

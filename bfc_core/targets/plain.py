@@ -14,6 +14,7 @@ from bfc_core.specs.plain_targets import (
     Harmonic,
     HierarchicalPolynomial,
     MultiIndex,
+    StackedQuadratic,
     Staircase,
     TabularRfm,
 )
@@ -36,6 +37,8 @@ class PlainFunction:
     feature_by_level: dict[int, Part] = field(default_factory=dict)
     degree_laws: frozenset[str] = frozenset()
     """Input laws under which the part of level k is the function's part of degree k (Hermite, on the cube parity)."""
+    form_by_level: dict[int, Float[Tensor, "dim dim"]] = field(default_factory=dict)
+    """M of the levels whose part is c (xᵀMx − mean) for some c."""
 
     def __call__(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, " n"]:
         """The sum of the parts."""
@@ -62,6 +65,8 @@ def build_plain(spec: AnyPlainTarget, dim: int, seed: int) -> PlainFunction:  # 
             return _hermite_index(spec.degrees, spec.rank, dim, generator)
         case HierarchicalPolynomial():
             return _polynomial(spec, dim, generator)
+        case StackedQuadratic():
+            return _stacked_quadratic(spec, dim, generator)
         case Harmonic(form="parity"):
             return PlainFunction(
                 dim, {spec.degree: lambda x: x[:, : spec.degree].prod(1)}, degree_laws=GAUSSIAN_AND_CUBE
@@ -152,3 +157,25 @@ def _polynomial(spec: HierarchicalPolynomial, dim: int, generator: torch.Generat
 
     parts = {degree: part(degree, coefficient) for degree, coefficient in enumerate(spec.coefficients, 1)}
     return PlainFunction(dim, parts, {1: lambda x: inner(x)[:, None]})
+
+
+def _stacked_quadratic(spec: StackedQuadratic, dim: int, generator: torch.Generator) -> PlainFunction:
+    k, r = spec.widths
+    lower = orthonormal_directions(dim, k, generator)
+    upper = orthonormal_directions(k, r, generator)
+
+    def z(x: Tensor) -> Tensor:
+        return ((x @ lower.to(x.dtype)).square() - 1) / sqrt(2)
+
+    def above(x: Tensor) -> Tensor:
+        return z(x) @ upper.to(x.dtype)
+
+    return PlainFunction(
+        dim,
+        {
+            1: lambda x: z(x).sum(1) / sqrt(k),
+            2: lambda x: spec.alpha * (above(x).square() - 1).sum(1) / sqrt(15 * r),
+        },
+        {1: z, 2: above},
+        form_by_level={1: lower @ lower.mT},
+    )

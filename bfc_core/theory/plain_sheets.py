@@ -5,6 +5,7 @@ from bfc_core.specs.plain_targets import (
     Harmonic,
     HierarchicalPolynomial,
     MultiIndex,
+    StackedQuadratic,
     Staircase,
     TabularRfm,
 )
@@ -44,6 +45,11 @@ def plain_sheet_of(target: AnyPlainTarget) -> Sheet:
                 "arXiv:2305.06986, arXiv:2311.13774",
             )
             return Sheet("Σ_q c_q h_q(p(x)), p = xᵀAx", degree, (_kernels(degree), layers), ())
+        case StackedQuadratic():
+            parameters = Bound(
+                "any learner", "about k · dim parameters must be found at level 1", 1.0, "parameter count"
+            )
+            return Sheet("Σ_i z_i/√k + α Σ_j ((b_j·z)² − 1)/√(15 r)", 4, (_kernels(4), parameters), ())
         case Harmonic():
             formula = "Π_{i ≤ k} x_i" if target.form == "parity" else "He_k(⟨u, x⟩)/√k!"
             return Sheet(formula, target.degree, (_kernels(target.degree),), ())

@@ -85,6 +85,7 @@ def _flat(name: str, run: RunRead, label: str, levels: list[int], degrees: list[
         row[f"feature_error_scale_free_{level}"] = (
             metrics.feature_error_scale_free.get(level) if metrics else None
         )
+        row[f"form_error_{level}"] = metrics.form_error.get(level) if metrics else None
         row[f"variance_explained_{level}"] = metrics.variance_explained.get(level) if metrics else None
     for degree in degrees:
         metrics = run.metrics

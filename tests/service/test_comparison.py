@@ -104,9 +104,17 @@ def test_exports_name_learners_apart_and_carry_every_run(api: Api):
         [NMSE["algorithm_1"], NMSE["algorithm_1"] * 1.1] * 2
     )
     assert {json.loads(row["widths"])[0] for row in rows} == {2}
-    assert {"feature_error_2", "feature_error_3", "seconds", "steps", "selection", "seed", "n", "dim"} <= set(
-        rows[0]
-    )
+    assert {
+        "feature_error_2",
+        "feature_error_3",
+        "form_error_2",
+        "seconds",
+        "steps",
+        "selection",
+        "seed",
+        "n",
+        "dim",
+    } <= set(rows[0])
 
 
 def test_an_experiment_without_results_exports_its_queue(api: Api):

@@ -56,6 +56,25 @@ def test_a_preset_is_started_and_checked_when_its_runs_have_ended(api: Api):
     assert experiment["status"] == "succeeded"
 
 
+def test_every_preset_can_be_started_and_asked_for_its_verdict(api: Api):
+    for name, preset in REPRODUCTIONS.items():
+        answer = api.client.post(f"/v1/reproductions/{name}")
+        assert answer.status_code == 202, f"{name}: {answer.text}"
+        started = answer.json()["experiments"]
+        assert {role: one["name"] for role, one in started.items()} == {
+            role: spec.name for role, spec in preset.experiments.items()
+        }
+        checked = api.get(answer.json()["check"]).json()
+        assert checked["verdict"] == "unfinished"
+        assert [finding["sentence"] for finding in checked["findings"]] == [
+            each.sentence for each in preset.expectations
+        ]
+        # Nothing has run: the next test shall not have to finish thousands of runs.
+        for one in started.values():
+            cancelled = api.client.post(f"/v1/experiments/{one['id']}/cancel")
+            assert cancelled.status_code in {200, 202}, cancelled.text
+
+
 def test_a_claim_that_does_not_hold_or_has_no_number_fails_the_preset(api: Api):
     def nothing_corrected(run: RunSpec) -> Report:
         return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=1.0, error=0.5), seconds=1)

@@ -39,6 +39,7 @@ QUICK: dict[str, dict[str, object]] = {
     "back_lofi": {"filters": 4},
     "tensor_decomposition": {"components": 2},
     "sparse_coding": {"atoms": 10, "nonzero": 2},
+    "quadratic_network": {"widths": [4, 2], "steps_per_phase": 20, "batch_size": 16},
 }
 
 

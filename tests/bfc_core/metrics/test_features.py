@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from bfc_core.metrics.features import alignment, feature_error, feature_error_scale_free, weight_cosine
+from bfc_core.metrics.features import (
+    alignment,
+    feature_error,
+    feature_error_scale_free,
+    form_error,
+    weight_cosine,
+)
 from bfc_core.metrics.regression import level_coefficients, normalised_mse
 from bfc_core.seeding import generator_for
 
@@ -37,6 +43,21 @@ def test_a_missing_feature_costs_its_share() -> None:
     share = float(true[:, 1].square().sum() / true.square().sum())
     assert feature_error(true[:, :1], true) == pytest.approx(share, rel=0.02)
     assert feature_error_scale_free(torch.zeros(1000, 2), true) == 1.0
+
+
+def test_a_forms_error_is_the_least_over_its_scale() -> None:
+    true = torch.diag(torch.tensor([1.0, 1.0, 0.0]))
+    assert form_error(-7 * true, true) < 1e-15
+    # A right angle's half: ⟨M̂, M*⟩ = 1, norms 1 and √2.
+    assert form_error(torch.diag(torch.tensor([1.0, 0.0, 0.0])), true) == pytest.approx(0.5**0.5)
+    assert form_error(torch.diag(torch.tensor([0.0, 0.0, 2.0])), true) == pytest.approx(1)
+    assert form_error(torch.zeros(3, 3), true) == 1
+    found, wanted = gaussian(4, 4), gaussian(4, 4)
+    scales = torch.linspace(-20, 20, 40_001, dtype=torch.float64)
+    errors = (found - scales[:, None, None] * wanted).flatten(1).norm(dim=1) / (scales.abs() * wanted.norm())
+    assert form_error(found, wanted) == pytest.approx(float(errors.min()), rel=1e-4)
+    # Small angles keep their digits.
+    assert form_error(true + 1e-12 * gaussian(3, 3), true.double()) < 1e-11
 
 
 def test_coefficients_say_which_level_was_learnt() -> None:

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from bfc_core.packing import packs_of
 from bfc_core.reproductions import __main__ as program
 from bfc_core.reproductions.measures import (
     alpha_slope,
@@ -156,6 +157,40 @@ def test_the_program_prints_expected_beside_measured(
     assert ("✗ median nMSE" in shown) is (code == 1)
     assert program.main(["all", "--json"]) == code
     assert json.loads(capsys.readouterr().out)["tiny"][1]["high"] == high
+
+
+def as_if_run(preset: Reproduction, status: str, metrics: Metrics | None) -> Evidence:
+    return {
+        role: [Trained(Row(run, status, metrics, 1.0)) for run in spec.runs()]
+        for role, spec in preset.experiments.items()
+    }
+
+
+@pytest.mark.parametrize("name", REPRODUCTIONS)
+def test_every_preset_can_be_run_and_judged_from_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    asked: list[str] = []
+
+    def nothing_learned(preset: Reproduction, *_: object) -> Evidence:
+        asked.append(preset.name)
+        return as_if_run(preset, "succeeded", Metrics(nmse=1.0))
+
+    monkeypatch.setattr(program, "run_reproduction", nothing_learned)
+    assert program.main([name]) == 1
+    assert asked == [name]
+    shown = capsys.readouterr().out
+    assert "✓ share of runs that succeeded: 1 (expected 1 to 1)" in shown
+    assert all(each.sentence in shown for each in REPRODUCTIONS[name].expectations)
+    # Every pack of it is one that the door accepts.
+    for spec in REPRODUCTIONS[name].experiments.values():
+        runs = spec.runs()
+        assert sum(map(len, packs_of(runs))) == len(runs)
+
+
+@pytest.mark.parametrize("preset", REPRODUCTIONS.values(), ids=list(REPRODUCTIONS))
+def test_a_preset_whose_runs_are_lost_holds_nothing(preset: Reproduction) -> None:
+    assert not any(finding.holds for finding in preset.check(as_if_run(preset, "failed", None)))
 
 
 def test_an_unknown_preset_is_refused_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from bfc_core.specs import (
 from bfc_core.specs.plain_targets import AnyPlainTarget
 from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
+from bfc_core.targets.plain import PlainFunction
 from bfc_core.theory.sheets import sheet_of, theory_exponent
 
 GAUSSIAN, CUBE = GaussianInputs(kind="gaussian"), CubeInputs(kind="cube")
@@ -33,6 +34,7 @@ BODIES: list[dict[str, object]] = [
     {"kind": "harmonic", "degree": 3},
     {"kind": "harmonic", "degree": 4, "form": "parity"},
     {"kind": "tabular_rfm"},
+    {"kind": "stacked_quadratic"},
 ]
 each = pytest.mark.parametrize("body", BODIES, ids=lambda body: "-".join(map(str, body.values())))
 
@@ -76,6 +78,7 @@ def test_a_target_is_learned_from_through_the_door(body: dict[str, object]) -> N
         ({"kind": "hierarchical_polynomial", "coefficients": [1.0]}, 1.0),
         ({"kind": "harmonic", "degree": 2}, 1.0),
         ({"kind": "tabular_rfm"}, 1 / 32),
+        ({"kind": "stacked_quadratic", "alpha": 0}, 1.0),
     ],
 )
 def test_variances_are_as_said_and_means_vanish(body: dict[str, object], variance: float) -> None:
@@ -127,6 +130,25 @@ def test_the_quadratic_form_has_equal_eigenvalues_of_both_signs() -> None:
     torch.testing.assert_close(values, expected)
 
 
+def test_a_stacked_quadratic_is_its_formula() -> None:
+    one = target({"kind": "stacked_quadratic", "alpha": 0.5})
+    assert isinstance(one, PlainFunction)
+    form = one.form_by_level[1]
+    torch.testing.assert_close(form @ form, form)
+    assert float(form.trace()) == pytest.approx(4)
+    x = draw_inputs(GAUSSIAN, 200_000, DIM, 1, "test")
+    parts, features = one.parts(x), one.features(x)
+    torch.testing.assert_close(parts[1], (torch.einsum("ni,ij,nj->n", x, form, x) - 4) / math.sqrt(8))
+    torch.testing.assert_close(parts[2], 0.5 * (features[2].square() - 1).sum(1) / math.sqrt(30))
+    # b·z for orthonormal b: uncorrelated and of unit variance, with every z_i of fourth moment 15.
+    torch.testing.assert_close(
+        features[2].mT @ features[2] / len(x), torch.eye(2, dtype=torch.float64), rtol=0, atol=0.05
+    )
+    assert float(features[1].pow(4).mean()) == pytest.approx(15, rel=0.1)
+    projector = features[1].mT @ features[2] / len(x)
+    torch.testing.assert_close(projector.mT @ projector, torch.eye(2, dtype=torch.float64), rtol=0, atol=0.05)
+
+
 def test_the_cube_is_the_cube_and_nested() -> None:
     x = draw_inputs(CUBE, 2000, 5, 1, "inputs")
     assert set(x.flatten().tolist()) == {-1.0, 1.0}
@@ -150,6 +172,7 @@ def test_the_cube_is_the_cube_and_nested() -> None:
         ({"target": {"kind": "staircase", "coefficients": [1]}}, "1 values for 3 sets"),
         ({"target": {"kind": "multi_index", "degrees": [2, 2]}}, "a degree twice"),
         ({"target": {"kind": "hierarchical_polynomial", "coefficients": [0]}}, "must not be zero"),
+        ({"target": {"kind": "stacked_quadratic", "widths": [2, 3]}}, "must not grow"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_any_work(fields: dict[str, object], words: str) -> None:
@@ -163,6 +186,7 @@ def test_what_does_not_fit_is_refused_before_any_work(fields: dict[str, object],
         ({"kind": "staircase", "sets": [[0, 7]]}, 8),
         ({"kind": "multi_index", "rank": 4}, 12),
         ({"kind": "tabular_rfm"}, 6),
+        ({"kind": "stacked_quadratic", "widths": [7, 2]}, 7),
         ({"kind": "harmonic", "degree": 5, "form": "parity"}, 5),
     ],
 )
