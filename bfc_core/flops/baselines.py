@@ -71,6 +71,19 @@ def feature_flops(features: int, row: int) -> FeatureFlops:
     return FeatureFlops(2 * features, row=row, diagonal=row)
 
 
+def quadratic_network_value(dim: int, widths: tuple[int, int], rows: int, *, upper: bool) -> int:
+    """f̂ of so many rows; without ``upper`` the second layer is left out."""
+    lower, above = widths
+    value = product(rows, dim, lower) + product(rows, lower, 1)
+    return value + (product(rows, lower, above) + product(rows, above, 1) if upper else 0)
+
+
+def quadratic_network_step(dim: int, widths: tuple[int, int], batch: int, *, upper: bool) -> int:
+    """A step of autograd: every product of the value once more for its weights, one for what reaches h."""
+    reaches = product(batch, widths[1], widths[0]) if upper else 0
+    return 2 * quadratic_network_value(dim, widths, batch, upper=upper) + reaches
+
+
 def planned_baseline_flops(  # noqa: C901, PLR0911, PLR0912 - one case a kind
     learner: specs.AnyBaseline, n: int, dim: int, test_samples: int, targets: int = 1
 ) -> int:
@@ -131,6 +144,14 @@ def planned_baseline_flops(  # noqa: C901, PLR0911, PLR0912 - one case a kind
             learnt = dictionary(passes * n, dim, learner.atoms, nonzero, passes * -(-n // 256))
             row = codes(1, dim, learner.atoms, nonzero)
             return learnt + _ridge_on(2 * learner.atoms, row, n, test_samples, learner.ridges)
+        case specs.QuadraticNetwork():
+            second = learner.second != "again"
+            steps = sum(
+                quadratic_network_step(dim, learner.widths, learner.batch_size, upper=upper)
+                for upper in (False, second)
+            )
+            value = quadratic_network_value(dim, learner.widths, n + test_samples, upper=second)
+            return learner.steps_per_phase * steps + value + product(dim, learner.widths[0], dim)
         case _:
             assert_never(learner)
 

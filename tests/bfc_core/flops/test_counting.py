@@ -45,6 +45,10 @@ FORESEEN = [
     {"kind": "forward_lofi", "layers": 3},
     {"kind": "tensor_decomposition"},
     {"kind": "tensor_decomposition", "order": 4},
+    *(
+        {"kind": "quadratic_network", "second": second, "steps_per_phase": 3, "batch_size": 16}
+        for second in ("joint", "layerwise", "again")
+    ),
 ]
 # What ends when it has reached something, and the factor within which a plan must know it on these few samples.
 FOUND_OUT = [
