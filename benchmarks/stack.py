@@ -124,7 +124,7 @@ def running(name: str, concurrency: int = 2, **settings: str) -> Iterator[Stack]
             }
             stack.enter_context(_tidied(broker, prefix))
             subprocess.run([sys.executable, "-m", "migrations"], cwd=ROOT, env=clean() | own, check=True)
-            port = _free_port()
+            port = free_port()
             url = f"http://127.0.0.1:{port}"
             _start(stack, ["service", "--port", str(port)], own, log)
             _start(stack, ["worker"], own, log)
@@ -135,7 +135,7 @@ def running(name: str, concurrency: int = 2, **settings: str) -> Iterator[Stack]
 @contextmanager
 def api_alone(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run the API without any worker on a SQLite database in ``folder``; its process and address."""
-    port = _free_port()
+    port = free_port()
     own = {
         "BFC_DATA_DIR": str(folder),
         "BFC_DATABASE_URL": f"sqlite:///{folder / 'bfc.db'}",
@@ -202,7 +202,8 @@ def _tidied(broker: str, prefix: str) -> Iterator[None]:
                     redis.delete(key)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

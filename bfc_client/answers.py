@@ -3,6 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +19,7 @@ class ExperimentStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     PARTIALLY_SUCCEEDED = "partially_succeeded"
@@ -27,7 +29,7 @@ class ExperimentStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """No run of the experiment will change again."""
-        return self not in {self.QUEUED, self.RUNNING, self.CANCELLING}
+        return self not in {self.QUEUED, self.RUNNING, self.PAUSED, self.CANCELLING}
 
 
 class RunCounts(Answer):
@@ -88,6 +90,7 @@ class LearnerCost(Answer):
     reused_cells: int = 0
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int | None = None
     calibration: Calibration | None = None
 
 
@@ -102,6 +105,7 @@ class Plan(Answer):
     packs: int
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int | None = None
     learners: tuple[LearnerCost, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -133,9 +137,43 @@ class Run(Answer):
     metrics: RunMetrics | None = None
     seconds: float | None = None
     steps: int | None = None
+    flops: int | None = None
+    peak_memory_bytes: int | None = None
+    pack_members: int | None = None
     warnings: tuple[str, ...] = ()
     message: str | None = None
     progress: float | None = None
+    measurements_deleted_at: datetime | None = None
+
+
+class Artifact(Answer):
+    """A file that a run left; ``sha256`` is over its bytes, in hex."""
+
+    run_id: UUID
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*\.[a-z]+$", max_length=100)
+    media_type: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class Webhook(Answer):
+    """An address that is called when an experiment has ended; ``error`` is why the last call did not succeed."""
+
+    id: UUID
+    url: str
+    status: str
+    attempts: int
+    error: str | None = None
+    created_at: datetime
+    delivered_at: datetime | None = None
+
+
+class CreatedWebhook(Webhook):
+    """With the key that the calls are signed with, which the server shows this once."""
+
+    secret: str
 
 
 class Summary(Answer):
@@ -164,6 +202,9 @@ class Cell(Answer):
     feature_error: dict[int, Summary | None] = Field(default_factory=dict)
     variance_explained: dict[int, Summary | None] = Field(default_factory=dict)
     seconds: Summary | None = None
+    steps: Summary | None = None
+    flops: Summary | None = None
+    trials: Summary | None = None
 
 
 class Ratio(Answer):
@@ -180,6 +221,7 @@ class Ratio(Answer):
     low: float | None = None
     high: float | None = None
     pairs: int = 0
+    unequal_budgets: tuple[str, ...] = ()
 
 
 class BackwardGain(Answer):

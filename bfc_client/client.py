@@ -2,10 +2,13 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
-from bfc_client.answers import CatalogueEntry, ExperimentState, Plan
+from bfc_client.answers import Artifact, CatalogueEntry, ExperimentState, Plan
+from bfc_client.artifacts import download_artifact, list_artifacts
 from bfc_client.complexity_search import ComplexitySearch, ComplexitySearchState
 from bfc_client.discovery import url_of
 from bfc_client.experiment import Experiment
@@ -110,6 +113,25 @@ class Client:
         """
         answer = self._transport.get_json(f"/v1/complexity/{segment(search_id)}")
         return ComplexitySearch(self._transport, ComplexitySearchState.model_validate(answer))
+
+    def artifacts(self, run_id: UUID | str) -> list[Artifact]:
+        """Files that a run left.
+
+        Raises:
+            NotFound: there is no such run.
+            NotAllowed: only others asked for it.
+        """
+        return list_artifacts(self._transport, str(run_id))
+
+    def download(self, artifact: Artifact, folder: Path) -> Path:
+        """Save a file as ``folder/run id/name``; what arrives is compared with its SHA-256 before it gets this name.
+
+        Raises:
+            NotFound: it has expired.
+            DamagedDownload: it did not arrive as it is, in any attempt.
+            OSError: it cannot be written there.
+        """
+        return download_artifact(self._transport, artifact, folder)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether the server can do its work, and its facts about database, broker and worker.

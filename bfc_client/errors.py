@@ -63,6 +63,10 @@ class UnexpectedAnswer(BfcClientError):
     """Something answered, but not as this API does."""
 
 
+class DamagedDownload(BfcClientError):
+    """A file did not arrive as the server says it is, in any attempt; nothing was kept of it."""
+
+
 class WaitTimedOut(BfcClientError):
     """The experiment is still at work after the time that was allowed for waiting."""
 

@@ -4,18 +4,23 @@ import time
 from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
+from uuid import UUID
 
 from httpx_sse import EventSource
 
 from bfc_client.answers import (
+    Artifact,
     Comparison,
     Complexity,
+    CreatedWebhook,
     Curve,
     Event,
     ExperimentState,
     ExperimentStatus,
     Run,
+    Webhook,
 )
+from bfc_client.artifacts import list_artifacts
 from bfc_client.chart import Chart
 from bfc_client.errors import ServerUnreachable, WaitTimedOut
 from bfc_client.progress import ProgressDisplay
@@ -156,6 +161,45 @@ class Experiment:
     def chart(self, name: str = "comparison") -> Chart:
         """A chart of the server, for instance "comparison" or "feature-error"; drawn when it is asked for."""
         return Chart(self._transport, f"{self._path}/charts/{segment(name)}")
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """Files that its finished runs left (``budget.keep_predictor``), asked for run by run.
+
+        Raises:
+            NotAllowed: the experiment is somebody else's.
+        """
+        for run in self.runs():
+            if run.status in {"succeeded", "diverged"}:
+                yield from list_artifacts(self._transport, run.id)
+
+    def webhooks(self) -> list[Webhook]:
+        """Addresses that are called when it has ended, oldest first.
+
+        Raises:
+            NotAllowed: the experiment is somebody else's.
+        """
+        items = self._transport.get_json(f"{self._path}/webhooks")["items"]
+        return [Webhook.model_validate(item) for item in items]
+
+    def add_webhook(self, url: str) -> CreatedWebhook:
+        """Have ``url`` called when it has ended. The answer alone holds the key of the signatures: keep it.
+
+        Not repeated when its answer is lost, since that would be a second webhook; ``webhooks`` says what there is.
+
+        Raises:
+            Unprocessable: the deployment does not call this address.
+            Conflict: the deployment calls none, or the experiment has as many as it may.
+        """
+        response = self._transport.send("POST", f"{self._path}/webhooks", json={"url": url}, retry=False)
+        return CreatedWebhook.model_validate(json_of(response))
+
+    def remove_webhook(self, webhook_id: UUID | str) -> None:
+        """Call an address no more.
+
+        Raises:
+            NotFound: the experiment has no such webhook.
+        """
+        self._transport.send("DELETE", f"{self._path}/webhooks/{segment(str(webhook_id))}", retry=False)
 
     def cancel(self) -> "Experiment":
         """Ask every run that has not finished to stop.

@@ -117,6 +117,10 @@ class Transport:
             self._sleep(delay_before(attempt, response.headers.get("Retry-After")))
         raise AssertionError("the last attempt returns or raises")
 
+    def pause_before(self, attempt: int) -> None:
+        """Rest before attempt number ``attempt`` (from 1) of something that is repeated as a whole."""
+        self._sleep(delay_before(attempt - 1))
+
     def pages(self, path: str, params: Params | None = None) -> Iterator[dict[str, Any]]:
         """Every item of a paged list, fetched page by page as it is asked for."""
         query: dict[str, str | int | float | bool] = {"limit": PAGE_SIZE, **(params or {})}

@@ -124,6 +124,7 @@ def _row(run: RunSpec, report: Report) -> dict[str, Any]:
         "metrics": None if report.metrics is None else report.metrics.model_dump(mode="json"),
         "seconds": report.seconds,
         "steps": report.steps,
+        "flops": report.flops,
         "selection": dict(report.selection),
         "warnings": list(report.warnings),
         "message": report.message,

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.counting import FlopCounter
 from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated, class_accuracy_of
@@ -93,17 +94,21 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
             outcome=fitted.outcome,
             seconds=seconds,
             steps=fitted.steps,
+            flops=fitted.flops,
             selection=fitted.selection,
             warnings=fitted.warnings,
             message=fitted.message,
         )
-    metrics = measure(fitted.predictor, problem)
+    with FlopCounter() as counter:
+        predicted = fitted.predictor(problem.test_x)
+    metrics = _measured(fitted.predictor, predicted, problem)
     diverged = metrics.nmse is None
     return Report(
         outcome=Outcome.DIVERGED if diverged else fitted.outcome,
         metrics=metrics,
         seconds=seconds,
         steps=fitted.steps,
+        flops=None if fitted.flops is None else fitted.flops + counter.flops,
         selection=fitted.selection,
         warnings=fitted.warnings,
         message="the predictor is not finite on fresh samples; try a smaller step_size" if diverged else None,
@@ -112,7 +117,12 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
 
 def measure(predictor: Predictor, problem: Problem) -> Metrics:
     """Every metric of one predictor on the problem's test samples."""
-    predicted = predictor(problem.test_x)
+    return _measured(predictor, predictor(problem.test_x), problem)
+
+
+def _measured(
+    predictor: Predictor, predicted: Float[Tensor, " t"] | Float[Tensor, "t c"], problem: Problem
+) -> Metrics:
     if not bool(predicted.isfinite().all()):
         return Metrics(nmse=None)
     if problem.test_y.ndim > 1:

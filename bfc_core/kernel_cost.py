@@ -23,6 +23,9 @@ Solver = Literal["exact", "nystrom", "iterative"]
 BLOCK_ROWS = 512
 """Rows of a block of a gram: 512 × 512 float64 are 2 MiB, the size of a core's cache."""
 
+PANEL = 192
+"""Columns of a block of a Cholesky factor: docs/decisions/0031-cholesky-in-place.md."""
+
 PIXEL_PAIRS_AT_ONCE = 2**17
 """Pairs of pixels of a tile of image pairs: the half dozen arrays of the recursion stay in the cache."""
 
@@ -69,9 +72,10 @@ _PIXEL_PAIR = 2.3e-8
 _MULTIPLY_ADD = 3e-11
 """Seconds in a matrix product."""
 
-_TYPICAL_ITERATIONS = 15
+TYPICAL_ITERATIONS = 15
+"""Steps of conjugate gradients."""
 
-_REFITS = 3.7
+REFITS = 3.7
 """Refits at full size that the walk to the best ridge takes, with those at half the size counted as an eighth."""
 
 
@@ -157,7 +161,7 @@ def kernel_seconds(
         if solver == "iterative":
             # Most steps are in float32.
             step = pair / 2 * n * n / 2 + 4 * _MULTIPLY_ADD * n * used
-            return seconds + _TYPICAL_ITERATIONS * step + pair * n * test_samples
+            return seconds + TYPICAL_ITERATIONS * step + pair * n * test_samples
         return seconds + pair * used * test_samples
     if rank is not None and is_solved_by_features(n, rank):
         products = 3 * n * rank**2 + 40 * (n + test_samples) * rank
@@ -168,7 +172,7 @@ def kernel_seconds(
     refit = (_CHOLESKY + _INVERSE_DIAGONAL) * float(n) ** 3
     if ridges is not None and (n <= EIGENDECOMPOSITION_LIMIT or ridges == 1):
         return seconds + ridges * refit
-    return seconds + _EIGENDECOMPOSITION * SUBSAMPLE**3 + _REFITS * refit
+    return seconds + _EIGENDECOMPOSITION * SUBSAMPLE**3 + REFITS * refit
 
 
 def feature_machine_seconds(

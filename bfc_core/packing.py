@@ -1,4 +1,4 @@
-"""Runs → packs, and what a pack is expected to cost. Free of torch; pure.
+"""Runs → packs, and what runs and packs are expected to cost. Free of torch; pure.
 
 A pack is a list of runs that one worker executes together. Hierarchical learners whose tensor shapes
 agree train as one batched program, whatever their seeds, alphas and n; kernel runs share a pack only
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bfc_core.baseline_cost import baseline_memory_bytes, baseline_seconds
+from bfc_core.flops.baselines import planned_baseline_flops
+from bfc_core.flops.kernels import planned_feature_machine_flops, planned_kernel_ridge_flops
+from bfc_core.flops.networks import planned_network_flops
 from bfc_core.kernel_cost import (
     feature_machine_memory_bytes,
     feature_machine_seconds,
@@ -22,6 +25,7 @@ from bfc_core.specs import (
     LOWEST_LEVEL,
     AlgorithmOne,
     AnyLearner,
+    Images,
     KernelRidge,
     LabelledTarget,
     Recipe,
@@ -113,6 +117,36 @@ def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
         return Estimate(seconds, sum(single.memory_bytes for single in singles))
     shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)
     return Estimate(seconds, max(single.memory_bytes for single in singles) + shared)
+
+
+def planned_flops(run: RunSpec) -> int:
+    """Floating-point operations of one run that ends as planned, counted as :mod:`bfc_core.flops` says."""
+    learner: AnyLearner = run.learner
+    cost = (run.n, run.dim, run.budget.test_samples)
+    match learner:
+        case Recipe():
+            return planned_network_flops(run, learner)
+        case KernelRidge():
+            return planned_kernel_ridge_flops(learner, *_mapped(cost, learner), _targets(run))
+        case RecursiveFeatureMachine():
+            return planned_feature_machine_flops(learner, *_mapped(cost, learner))
+        case Baseline():
+            return planned_baseline_flops(learner, *cost, _targets(run))
+        case _:
+            assert_never(learner)
+
+
+def _mapped(
+    cost: tuple[int, int, int], learner: KernelRidge | RecursiveFeatureMachine
+) -> tuple[int, int, int]:
+    """The same with the dim of what the learner's feature map makes."""
+    n, dim, test_samples = cost
+    return n, dim if learner.feature_map == "identity" else 2 * dim, test_samples
+
+
+def _targets(run: RunSpec) -> int:
+    """Numbers that are predicted for a sample."""
+    return run.target.images.classes if isinstance(run.target, Images) else 1
 
 
 def shares_a_gram(run: RunSpec, pack: Sequence[RunSpec]) -> bool:

@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Backward feature correction (arXiv:2001.04413) as a service.",
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         lifespan=lifespan,
     )
     app.state.settings, app.state.database, app.state.publisher = settings, database, publisher

@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     artifact_retention: Duration = Field(
         default=timedelta(days=30), description="how long the files of a run are kept"
     )
+    measurement_retention: Duration | None = Field(
+        default=None,
+        description="how long after a run's end its measurements are kept (P90D); null: for ever. Of workers",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
 
@@ -163,6 +167,9 @@ class Settings(BaseSettings):
     checkpoint_interval: Duration = timedelta(seconds=60)
     parent_pipe: int | None = Field(
         default=None, description="descriptor whose closing ends this process; set by the embedded stack"
+    )
+    start_pipe: int | None = Field(
+        default=None, description="descriptor whose closing says that the database is migrated; as above"
     )
     crash_point: CrashPoint | None = Field(default=None, description="tests only: die at this named line")
     crash_attempts: Annotated[int, Field(ge=1)] = Field(

@@ -1,5 +1,6 @@
 """What endpoints ask for, as annotated types. Only endpoints import this."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -46,19 +47,27 @@ def _store(request: Request) -> Store:
 
 
 def refuse_unknown_parameters(request: Request) -> None:
-    """Refuse query parameters that the operation does not have: a misspelt filter must not answer everything.
+    """Refuse query parameters that the operation does not have, or that are given twice.
+
+    A misspelt filter must not answer everything, and of ``dry_run=true&dry_run=false`` none may win in silence.
 
     Raises:
         RequestValidationError: names each of them.
     """
     route = request.scope["route"]
     known = {field.alias for field in route.dependant.query_params}
-    unknown = [name for name in request.query_params if name not in known]
-    if unknown:
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    unknown = [name for name in given if name not in known]
+    repeated = [name for name, times in given.items() if times > 1 and name in known]
+    if unknown or repeated:
         raise RequestValidationError(
             [
                 {"type": "parameter_unknown", "loc": ("query", name), "msg": "there is no such parameter"}
                 for name in unknown
+            ]
+            + [
+                {"type": "parameter_repeated", "loc": ("query", name), "msg": "it is given more than once"}
+                for name in repeated
             ]
         )
 

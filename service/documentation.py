@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 router = APIRouter(include_in_schema=False)
@@ -37,6 +37,13 @@ def get_root() -> str:
 def get_docs() -> str:
     """Answer the page; the document itself is /openapi.json."""
     return PAGE
+
+
+@router.get("/openapi.json")
+def get_document(request: Request) -> JSONResponse:
+    """Answer the document. Building it takes the better part of a second: in a thread, so that nobody else waits."""
+    app: FastAPI = request.app
+    return JSONResponse(app.openapi())
 
 
 def install_documentation(app: FastAPI) -> None:

@@ -3,6 +3,9 @@
 A supervisor holds the folder's lock, migrates the SQLite database, starts the API and one worker, starts again
 what ends unasked, and stops both in order. Loopback only. The children hold a pipe to the supervisor: they never
 outlive it. Database, broker and the lease numbers differ from a server deployment, nothing else.
+
+The worker starts before the database is migrated, since its helper process imports torch, which takes longest
+(docs/decisions/0057). A second pipe, closed after the migration, lets it go on.
 """
 
 import argparse
@@ -16,14 +19,13 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 from filelock import FileLock, Timeout
-
-from migrations.upgrade import upgrade
-from service.database import open_database
 
 logger = logging.getLogger("service.embedded")
 
@@ -75,11 +77,13 @@ class StackRefusedError(Exception):
 class Child:
     """One process of the stack, started again with growing pauses when it ends unasked."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], pipe: int) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], pipes: Sequence[int]
+    ) -> None:
         self._name = name
         self._command = command
         self._environment = environment
-        self._pipe = pipe
+        self._pipes = pipes
         self._failures = 0
         self._start_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -123,7 +127,7 @@ class Child:
             self._command,
             env=dict(self._environment),
             stdin=subprocess.DEVNULL,
-            pass_fds=(self._pipe,),
+            pass_fds=self._pipes,
             # Ctrl-C reaches the supervisor alone, which then stops its children in order.
             start_new_session=True,
         )
@@ -151,10 +155,7 @@ def run(data_dir: Path, port: int, concurrency: int) -> None:
     with lock:
         port = _free_port(port)
         database_url = f"sqlite:///{data_dir / 'bfc.db'}"
-        database = open_database(database_url)
-        upgrade(database)
-        database.dispose()
-        _supervise(data_dir, port, _environment(data_dir, database_url, concurrency), stopping)
+        _supervise(data_dir, port, database_url, _environment(data_dir, database_url, concurrency), stopping)
 
 
 class AlreadyRunningError(StackRefusedError):
@@ -187,33 +188,59 @@ def refuse_network_disk(folder: Path) -> None:
         )
 
 
-def _supervise(data_dir: Path, port: int, environment: Mapping[str, str], stopping: threading.Event) -> None:
-    reading, writing = os.pipe()
-    environment = {**environment, "BFC_PARENT_PIPE": str(reading)}
-    python = [sys.executable, "-m"]
-    children = [
-        # First, since the import of torch takes longest: work that was cut off goes on sooner.
-        Child("worker", [*python, "worker"], environment, reading),
-        Child("api", [*python, "service", "--host", _HOST, "--port", str(port)], environment, reading),
-    ]
-    state = data_dir / STATE_FILE
-    for child in children:
-        child.look()
-    _write_state(state, f"http://{_HOST}:{port}")
-    logger.info("stack.started url=http://%s:%s data_dir=%s", _HOST, port, data_dir)
-    while not stopping.wait(_LOOK_SECONDS):
-        for child in children:
-            child.look()
-    logger.info("stack.stopping")
-    for child in children:
-        child.ask_to_stop()
-    deadline = time.monotonic() + _STOP_SECONDS
-    for child in children:
-        child.wait(deadline)
-    state.unlink(missing_ok=True)
-    os.close(writing)
-    os.close(reading)
+def _supervise(
+    data_dir: Path,
+    port: int,
+    database_url: str,
+    environment: Mapping[str, str],
+    stopping: threading.Event,
+) -> None:
+    with ExitStack() as pipes:
+        alive, _ = _pipe(pipes)
+        migrated, migrating = _pipe(pipes)
+        environment = {**environment, "BFC_PARENT_PIPE": str(alive)}
+        waiting = {**environment, "BFC_START_PIPE": str(migrated)}
+        python = [sys.executable, "-m"]
+        worker = Child("worker", [*python, "worker"], waiting, (alive, migrated))
+        api = Child("api", [*python, "service", "--host", _HOST, "--port", str(port)], environment, (alive,))
+        children = (worker, api)
+        state = data_dir / STATE_FILE
+        try:
+            worker.look()
+            _migrate(database_url)
+            migrating.close()
+            api.look()
+            _write_state(state, f"http://{_HOST}:{port}")
+            logger.info("stack.started url=http://%s:%s data_dir=%s", _HOST, port, data_dir)
+            while not stopping.wait(_LOOK_SECONDS):
+                for child in children:
+                    child.look()
+        finally:
+            logger.info("stack.stopping")
+            for child in children:
+                child.ask_to_stop()
+            deadline = time.monotonic() + _STOP_SECONDS
+            for child in children:
+                child.wait(deadline)
+            state.unlink(missing_ok=True)
     logger.info("stack.stopped")
+
+
+def _pipe(pipes: ExitStack) -> tuple[int, BinaryIO]:
+    """A pipe that children see closed when this process closes it or dies: its end for reading, and ours."""
+    reading, writing = os.pipe()
+    pipes.callback(os.close, reading)
+    return reading, pipes.enter_context(os.fdopen(writing, "wb"))
+
+
+def _migrate(database_url: str) -> None:
+    # Only now: the worker's imports and these go on beside each other.
+    from migrations.upgrade import upgrade  # noqa: PLC0415 - docs/decisions/0057
+    from service.database import open_database  # noqa: PLC0415 - docs/decisions/0057
+
+    database = open_database(database_url)
+    upgrade(database)
+    database.dispose()
 
 
 def _environment(data_dir: Path, database_url: str, concurrency: int) -> dict[str, str]:

@@ -221,6 +221,16 @@ class PlanRefusedError(ServiceError):
     status_code, code, title = 422, "plan_refused", "The experiment does not fit"
 
 
+class BudgetTooSmallError(ServiceError):
+    """A search for n* could not even begin."""
+
+    status_code, code, title = 422, "budget_too_small", "The budget is too small"
+
+    def __init__(self, max_runs: int, first_round: int) -> None:
+        detail = f"the first round alone is {first_round} runs, more than max_runs = {max_runs}"
+        super().__init__(detail, (FieldProblem("#/max_runs", "budget_too_small", detail),))
+
+
 class CursorInvalidError(ServiceError):
     """A cursor that this API did not give out."""
 

@@ -1,14 +1,15 @@
 """/metrics for Prometheus: the state of the work from the database, the API's own latency from this process.
 
-What comes from the database is the same whichever API process is asked, and is read at most every five seconds.
-No label has an id, an n or a dim: the number of series does not grow with the work.
+What comes from the database is the same whichever API process is asked. What is counted is summed anew for each
+scrape (``service.runs.tallies``), so that no counter falls when another process answers the next one; what waits and
+who works is read at most every five seconds. No label has an id, an n or a dim: the number of series does not grow
+with the work.
 """
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Histogram
@@ -20,7 +21,7 @@ from prometheus_client.metrics_core import (
     SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, Double, cast, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -28,11 +29,16 @@ from service.config import Settings
 from service.database import Database, database_now
 from service.events import Feeds
 from service.health import WORKER_SILENCE
-from service.models import Attempt, AttemptOutcome, Pack, PackStatus, Report, Run, RunStatus, Worker
+from service.models import Pack, PackStatus, RunStatus, TallyName, Worker
+from service.models.pack import is_waiting
 from service.runs.cell import code_version
+from service.runs.tallies import MEGA, MICROSECONDS, Key, read_tallies
 
 CACHE_SECONDS = 5.0
+MOST_SHARE = 20
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+
+Tallies = Mapping[Key, tuple[int, int]]
 
 router = APIRouter()
 
@@ -75,45 +81,61 @@ class WorkCollector(Collector):
         self._database = database
         self._settings = settings
         self._lock = threading.Lock()
-        self._known: list[Metric] = []
-        self._known_until = 0.0
+        self._gauges: list[Metric] = []
+        self._gauges_until = 0.0
+        self._away_until = 0.0
 
     def collect(self) -> Iterable[Metric]:
         """Yield every family; with the database away only that it is away."""
         with self._lock:
-            if time.monotonic() >= self._known_until:
-                try:
-                    with self._database.reading() as session:
-                        self._known = [_up(1), *self._read(session)]
-                except SQLAlchemyError:
-                    self._known = [_up(0)]
-                self._known_until = time.monotonic() + CACHE_SECONDS
-            return list(self._known)
+            if time.monotonic() < self._away_until:
+                return [_up(0)]
+            try:
+                with self._database.reading() as session:
+                    if time.monotonic() >= self._gauges_until:
+                        self._read_gauges(session)
+                    return [_up(1), *self._counters(session), *self._gauges]
+            except SQLAlchemyError:
+                self._away_until = time.monotonic() + CACHE_SECONDS
+                return [_up(0)]
 
     def describe(self) -> Iterable[Metric]:
         """Answer nothing: a registry asks when the application is built, before any database is there."""
         return []
 
-    def _read(self, session: Session) -> Iterator[Metric]:
+    def forget(self) -> None:
+        """Read everything anew at the next scrape."""
+        self._gauges_until = self._away_until = 0.0
+
+    def _read_gauges(self, session: Session) -> None:
+        began = time.monotonic()
+        configured = {self._settings.queue, self._settings.network_queue} - {""}
+        self._gauges = [
+            *_queues(session, configured),
+            *_workers(session, WORKER_SILENCE * self._settings.heartbeat_interval, configured),
+        ]
+        now = time.monotonic()
+        # However many packs wait: counting them takes a connection for a twentieth of the time at most.
+        self._gauges_until = now + max(CACHE_SECONDS, MOST_SHARE * (now - began))
+
+    def _counters(self, session: Session) -> Iterator[Metric]:
         build = GaugeMetricFamily("bfc_build_info", "Always 1", labels=["version"])
         build.add_metric([code_version()], 1)
         yield build
-        yield from _runs(session)
-        yield from _reports(session)
-        configured = {self._settings.queue, self._settings.network_queue} - {""}
-        yield from _queues(session, configured)
-        yield from _workers(session, WORKER_SILENCE * self._settings.heartbeat_interval, configured)
-        yield _counter(
-            session,
+        tallies = read_tallies(session)
+        yield from _runs(tallies)
+        yield from _reports(tallies)
+        yield _summary(
+            tallies, TallyName.QUEUE_WAIT, "bfc_queue_wait_seconds", "From accepted to first claimed", "queue"
+        )
+        yield CounterMetricFamily(
             "bfc_lease_expired",
             "Attempts whose worker stopped answering",
-            select(func.count()).select_from(Attempt).where(Attempt.outcome == AttemptOutcome.EXPIRED),
+            value=tallies.get(Key(TallyName.EXPIRED), (0, 0))[0],
         )
-        yield _counter(
-            session,
-            "bfc_fenced_writes",
-            "Times that a worker found its claim over",
-            select(func.coalesce(func.sum(Worker.fenced_writes), 0)),
+        fenced = session.scalar(select(func.coalesce(func.sum(Worker.fenced_writes), 0)))
+        yield CounterMetricFamily(
+            "bfc_fenced_writes", "Times that a worker found its claim over", value=float(fenced or 0)
         )
 
 
@@ -128,75 +150,71 @@ def _up(value: int) -> Metric:
     return GaugeMetricFamily("bfc_database_up", "Whether the database answered this scrape", value=value)
 
 
-def _runs(session: Session) -> Iterator[Metric]:
-    counts = session.execute(
-        select(Run.status, Run.learner_kind, func.count()).group_by(Run.status, Run.learner_kind)
-    ).all()
+def _runs(tallies: Tallies) -> Iterator[Metric]:
     present = GaugeMetricFamily("bfc_runs", "Runs by status", labels=["status"])
     for status in RunStatus:
-        present.add_metric([status.value], sum(row[2] for row in counts if row[0] is status))
+        count = sum(
+            tally[0] for key, tally in tallies.items() if key.name is TallyName.RUNS and key.status == status
+        )
+        present.add_metric([status.value], count)
     yield present
     finished = CounterMetricFamily(
         "bfc_runs_finished", "Runs that have ended", labels=["learner_kind", "outcome"]
     )
-    for status, kind, count in counts:
-        if status.is_terminal:
-            finished.add_metric([kind, status.value], count)
+    diverged = 0
+    for key, (count, _) in tallies.items():
+        if key.name is TallyName.RUNS_ENDED:
+            finished.add_metric([key.label, key.status], count)
+            diverged += count if key.status == RunStatus.DIVERGED else 0
     yield finished
-    diverged = sum(row[2] for row in counts if row[0] is RunStatus.DIVERGED)
     yield CounterMetricFamily("bfc_divergences", "Runs that diverged", value=diverged)
 
 
-def _reports(session: Session) -> Iterator[Metric]:
-    rows = session.execute(
-        select(
-            Run.learner_kind,
-            func.count(),
-            func.sum(Report.seconds),
-            func.sum(Report.steps),
-            func.count(Report.solve_seconds),
-            func.sum(Report.solve_seconds),
-        )
-        .join(Report, Report.run_id == Run.id)
-        .group_by(Run.learner_kind)
-    ).all()
-    seconds = SummaryMetricFamily(
-        "bfc_run_duration_seconds", "Compute seconds of runs with a report", labels=["learner_kind"]
+def _reports(tallies: Tallies) -> Iterator[Metric]:
+    kind = "learner_kind"
+    yield _summary(
+        tallies,
+        TallyName.RUN_SECONDS,
+        "bfc_run_duration_seconds",
+        "Compute seconds of runs with a report",
+        kind,
     )
-    steps = CounterMetricFamily(
-        "bfc_train_steps", "Optimiser steps of runs with a report", labels=["learner_kind"]
+    steps = CounterMetricFamily("bfc_train_steps", "Optimiser steps of runs with a report", labels=[kind])
+    for key, (_, amount) in tallies.items():
+        if key.name is TallyName.RUN_STEPS:
+            steps.add_metric([key.label], amount)
+    yield steps
+    flops = CounterMetricFamily(
+        "bfc_train_flops",
+        "Floating-point operations of runs with a report, each as if alone: what packs shared counts in every run",
+        labels=[kind],
     )
-    solves = SummaryMetricFamily(
+    for key, (_, amount) in tallies.items():
+        if key.name is TallyName.RUN_MEGAFLOPS:
+            flops.add_metric([key.label], amount * MEGA)
+    yield flops
+    yield _summary(
+        tallies,
+        TallyName.SOLVE_SECONDS,
         "bfc_kernel_solve_duration_seconds",
         "Of kernel machines: gram, factorisation and choice of the ridge, without sampling and evaluation",
-        labels=["learner_kind"],
+        kind,
     )
-    for kind, count, total_seconds, total_steps, solved, solve_seconds in rows:
-        seconds.add_metric([kind], count_value=count, sum_value=float(total_seconds))
-        steps.add_metric([kind], float(total_steps))
-        if solved:
-            solves.add_metric([kind], count_value=solved, sum_value=float(solve_seconds or 0.0))
-    yield seconds
-    yield steps
-    yield solves
+
+
+def _summary(tallies: Tallies, name: TallyName, metric: str, help_text: str, label: str) -> Metric:
+    family = SummaryMetricFamily(metric, help_text, labels=[label])
+    for key, (count, amount) in tallies.items():
+        if key.name is name:
+            family.add_metric([key.label], count_value=count, sum_value=amount / MICROSECONDS)
+    return family
 
 
 def _queues(session: Session, configured: set[str]) -> Iterator[Metric]:
-    started, created = Pack.started_at.expression, Pack.created_at.expression
-    seconds = _seconds(session, started) - _seconds(session, created)
-    waited = session.execute(
-        select(Pack.queue, func.count(), func.sum(seconds))
-        .where(Pack.started_at.is_not(None))
-        .group_by(Pack.queue)
-    ).all()
-    wait = SummaryMetricFamily("bfc_queue_wait_seconds", "From accepted to first claimed", labels=["queue"])
-    for queue, count, total in waited:
-        wait.add_metric([queue], count_value=count, sum_value=float(total))
-    yield wait
     now = database_now(session)
     waiting = session.execute(
         select(Pack.queue, func.count(), func.min(Pack.run_after), func.sum(Pack.estimated_seconds))
-        .where(Pack.status == PackStatus.QUEUED, Pack.held_at.is_(None), Pack.run_after <= now)
+        .where(is_waiting(), Pack.run_after <= now)
         .group_by(Pack.queue)
     ).all()
     depth = GaugeMetricFamily("bfc_queue_packs", "Packs that wait to be claimed", labels=["queue"])
@@ -264,14 +282,3 @@ def _workers(session: Session, silence: timedelta, configured: set[str]) -> Iter
         total.add_metric([queue], number)
         free.add_metric([queue], max(0, number - running.get(queue, 0)))
     yield from (workers, last, total, free)
-
-
-def _counter(session: Session, name: str, help_text: str, query: object) -> Metric:
-    return CounterMetricFamily(name, help_text, value=float(session.scalar(query) or 0))  # type: ignore[call-overload]
-
-
-def _seconds(session: Session, moment: ColumnElement[Any]) -> ColumnElement[float]:
-    """A moment as seconds, on either database."""
-    if session.get_bind().dialect.name == "sqlite":
-        return cast(func.julianday(moment), Double) * 86400.0
-    return cast(func.extract("epoch", moment), Double)

@@ -17,3 +17,12 @@ def _wait(descriptor: int) -> None:
     while os.read(descriptor, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def await_start(descriptor: int | None) -> None:
+    """Return once the other end of the pipe ``descriptor`` is closed: the database is ready; None: at once."""
+    if descriptor is None:
+        return
+    os.set_inheritable(descriptor, False)
+    while os.read(descriptor, 1):
+        pass

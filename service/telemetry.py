@@ -22,7 +22,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 HIDDEN = "***"
 _KEY = re.compile(r"\bbfc_[A-Za-z0-9_-]{20,}")
 _EVENT = re.compile(r"[a-z_]+(\.[a-z_]+)+")
-_FIELD = re.compile(r"(\w+)=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\S+)")
+_FIELD = re.compile(r"(\w+)=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|.+?(?= \w+=|$))")
 _LEAST_SECRET = 4
 
 

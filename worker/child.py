@@ -1,8 +1,9 @@
 """The process that trains one pack. It knows no database and no broker, only a job and two pipes.
 
 Up go JSON documents ``{"kind": "progress" | "measured" | "checkpoint" | "stopped" | "finished" | "interrupted" |
-"exhausted" | "error", …}``; down come ``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the
-worker dies its end of the control pipe closes and this process ends at once: it never outlives its owner.
+"exhausted" | "error", …}``; down come ``{"kind": "begin"}``, as soon as the pack before this one is done, then
+``{"kind": "cancel", "members": [...]}`` and ``{"kind": "stop"}``. When the worker dies its end of the control pipe
+closes and this process ends at once: it never outlives its owner.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ from bfc_core.run import execute_pack
 from bfc_core.specs import Measurement, RunSpec
 from worker.cause import cause_of, without_paths
 from worker.child_job import ChildJob
+from worker.peak_memory import PeakMemory
 
 _ORPHANED = 86
 _LIBRARIES = ThreadpoolController()
@@ -112,11 +114,13 @@ def run(job_text: str, control: Connection, lines: Connection) -> None:
     observer = PipeObserver(lines, job.crash_point)
     signal.signal(signal.SIGTERM, observer.ask_to_stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=observer.listen, args=(control,), name="control", daemon=True).start()
     torch.set_num_threads(job.threads)
     try:
         with _LIBRARIES.limit(limits=job.threads):
-            _train(job, observer)
+            specs = [RunSpec.model_validate(spec) for spec in job.specs]
+            _wait_to_begin(control)
+            threading.Thread(target=observer.listen, args=(control,), name="control", daemon=True).start()
+            _train(job, specs, observer)
     except PackInterrupted:
         observer.send("interrupted")
     except (MemoryError, OSError) as error:
@@ -136,7 +140,15 @@ def run(job_text: str, control: Connection, lines: Connection) -> None:
     lines.close()
 
 
-def _train(job: ChildJob, observer: PipeObserver) -> None:
+def _wait_to_begin(control: Connection) -> None:
+    """Return at the first line that comes down, which is ``begin``; without a worker there is none."""
+    try:
+        control.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(_ORPHANED)
+
+
+def _train(job: ChildJob, specs: list[RunSpec], observer: PipeObserver) -> None:
     checkpoints = CheckpointFolder(
         Path(job.folder),
         earlier=tuple(Path(folder) for folder in job.earlier),
@@ -146,7 +158,7 @@ def _train(job: ChildJob, observer: PipeObserver) -> None:
         "checkpoint", step=step, path=str(path), sha256=digest
     )
     checkpoints.saving = lambda path: observer.crash_at("while_saving")  # noqa: ARG005
-    specs = [RunSpec.model_validate(spec) for spec in job.specs]
+    peak = PeakMemory(job.device)
     is_cached = job.kernel_cache is not None and job.kernel_cache_limit_bytes > 0
     kernel_cache = (
         EigendecompositionFolder(Path(job.kernel_cache or ""), job.kernel_cache_limit_bytes)
@@ -164,16 +176,16 @@ def _train(job: ChildJob, observer: PipeObserver) -> None:
         cuda_graphs=job.cuda_graphs,
     )
     observer.crash_at("before_result_file")
-    _write_result(Path(job.result), [report.model_dump_json() for report in reports])
+    _write_result(Path(job.result), [report.model_dump_json() for report in reports], peak.bytes())
     observer.crash_at("after_result_file")
     observer.send("finished")
 
 
-def _write_result(file: Path, reports: list[str]) -> None:
+def _write_result(file: Path, reports: list[str], peak_memory_bytes: int) -> None:
     digest = hashlib.sha256("\n".join(reports).encode()).hexdigest()
     temporary = file.with_name(f".{file.name}.tmp")
     with temporary.open("w") as stream:
-        json.dump({"reports": reports, "sha256": digest}, stream)
+        json.dump({"reports": reports, "sha256": digest, "peak_memory_bytes": peak_memory_bytes}, stream)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(file)

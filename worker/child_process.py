@@ -38,7 +38,8 @@ class ChildStarter:
         self._method = method
         self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
-            self._context.set_forkserver_preload([_PRELOADED])
+            # The second: every child runs the worker's main module once more, whose imports shall be there.
+            self._context.set_forkserver_preload([_PRELOADED, "worker.__main__"])
         self._most_waiting = waiting
         self._waiting: list[ChildProcess] = []
         self._lock = threading.Lock()
@@ -53,7 +54,7 @@ class ChildStarter:
         self._refill_beside()
 
     def start(self, job: ChildJob) -> "ChildProcess":
-        """Put a child on ``job``: one that waits, or a new one.
+        """Put a child on ``job``: one that waits, or a new one. It computes once it is told to ``begin``.
 
         Raises:
             OSError: no process can be started, or it ended at once.
@@ -119,13 +120,15 @@ class ChildStarter:
 
 
 class ChildProcess:
-    """A running child. Used by one thread."""
+    """A running child. Used by one thread at a time."""
 
     def __init__(self, process: Any, control: Connection, lines: Connection) -> None:  # noqa: ANN401 - by context
         self._process = process
         self._control = control
         self._lines = lines
         self._is_open = True
+        self._is_closed = False
+        self._code: int | None = None
 
     @property
     def pid(self) -> int:
@@ -181,16 +184,19 @@ class ChildProcess:
 
     def close(self) -> int | None:
         """Wait for the end, killing what does not end by itself; its exit code. One that waits for a job ends."""
+        if self._is_closed:
+            return self._code
+        self._is_closed = True
         self._control.close()
         self._process.join(timeout=5)
         if self._process.exitcode is None:
             self.kill()
             self._process.join(timeout=5)
-        code: int | None = self._process.exitcode
+        self._code = self._process.exitcode
         self._lines.close()
-        if code is not None:
+        if self._code is not None:
             self._process.close()
-        return code
+        return self._code
 
 
 def _enter(control: Connection, lines: Connection) -> None:

@@ -86,16 +86,24 @@ class PackFolder:
         except OSError:
             return ""
 
-    def finished(self, claim: Claim) -> tuple["PackFolder", dict[UUID, Report]] | None:
-        """The attempt that has finished but not committed, and its reports; None where there is none."""
+    def finished(self, claim: Claim) -> tuple["PackFolder", "PackResult"] | None:
+        """The attempt that has finished but not committed, and its result; None where there is none."""
         for folder in (self.folder, *self.earlier):
-            reports = read_result(folder / RESULT, claim)
-            if reports is not None:
-                return PackFolder(folder, ()), reports
+            result = read_result(folder / RESULT, claim)
+            if result is not None:
+                return PackFolder(folder, ()), result
         return None
 
 
-def read_result(file: Path, claim: Claim) -> dict[UUID, Report] | None:
+@dataclass(frozen=True)
+class PackResult:
+    """What a child left: a report a run, and the most memory that its process took for all of them."""
+
+    reports: dict[UUID, Report]
+    peak_memory_bytes: int | None
+
+
+def read_result(file: Path, claim: Claim) -> PackResult | None:
     """Read a result file; None where it is missing, damaged or of other runs."""
     try:
         document = json.loads(file.read_text())
@@ -103,9 +111,13 @@ def read_result(file: Path, claim: Claim) -> dict[UUID, Report] | None:
         if hashlib.sha256("\n".join(texts).encode()).hexdigest() != document["sha256"]:
             return None
         reports = [Report.model_validate_json(text) for text in texts]
+        peak = document.get("peak_memory_bytes")
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         return None
-    return dict(zip(claim.run_ids, reports, strict=True)) if len(reports) == len(claim.runs) else None
+    if len(reports) != len(claim.runs):
+        return None
+    by_run = dict(zip(claim.run_ids, reports, strict=True))
+    return PackResult(by_run, peak if isinstance(peak, int) else None)
 
 
 def delete_packs(data_dir: Path, pack_ids: Collection[int]) -> None:

@@ -8,7 +8,7 @@ from service.broker_check import warn_of_broker_settings
 from service.config import Settings
 from service.database import open_database
 from service.jobs import Publisher
-from service.parent_watch import watch_parent
+from service.parent_watch import await_start, watch_parent
 from service.runs.reconciler import Reconciler
 from service.store.opening import open_store
 from service.telemetry import configure_logging
@@ -32,6 +32,8 @@ def run_worker(settings: Settings, device: DeviceChoice, starter: ChildStarter) 
         starter: starts children; already warm.
     """
     configure_logging(settings)
+    watch_parent(settings.parent_pipe)
+    await_start(settings.start_pipe)
     gpu = hold_device(device, settings.data_dir)
     slot = WorkerSlot(settings.data_dir)
     database = open_database(settings.database_url, settings.busy_timeout)
@@ -54,7 +56,6 @@ def run_worker(settings: Settings, device: DeviceChoice, starter: ChildStarter) 
         training.draining.set()
 
     signals.worker_shutting_down.connect(drain, weak=False)
-    watch_parent(settings.parent_pipe)
     logger.info("worker.started id=%s queue=%s device=%s", slot.worker_id, settings.queue, settings.device)
     worker = app.Worker(
         hostname=f"bfc@{slot.worker_id}",

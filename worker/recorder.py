@@ -62,8 +62,14 @@ class Recorder:
         self.is_held = False
 
     def start(self) -> None:
-        """Record in a thread until ``end``."""
+        """Record in a thread until ``end`` or ``stop``."""
         self._thread.start()
+
+    def stop(self) -> None:
+        """Record nothing more; the lease is not renewed any more."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def measured(self, run_id: UUID, measurements: Sequence[Measurement]) -> None:
         """Keep measurements of a run for the next write."""
@@ -106,8 +112,7 @@ class Recorder:
         Raises:
             FencedError: the claim was over before.
         """
-        self._stopped.set()
-        self._thread.join()
+        self.stop()
         while True:
             try:
                 answer = self._end_with(how, before_commit)

@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ from service.config import Settings
 from service.runs.claims import Claim
 from worker.checkpoint_mirror import CheckpointMirror
 from worker.child_process import ChildProcess
+from worker.forecast import Forecast
 from worker.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -72,14 +74,23 @@ class Supervision:
         self._told: frozenset[UUID] = frozenset()
         self._kill_at: float | None = None
         self._verdict: Ending | None = None
+        self._forecast = Forecast()
 
-    def watch(self) -> Ending:
-        """Return when the child is gone."""
-        while not self._child.is_over:
+    def watch(self, each_turn: Callable[[float], None]) -> Ending:
+        """Return when the child is gone, or as soon as it says that its result is on disk: its end is not waited for.
+
+        Args:
+            each_turn: called with the seconds that the steps are expected to take still.
+        """
+        while not self._child.is_over and not self._is_finished:
             for document in self._child.read(_TURN_SECONDS):
                 self._last_line = time.monotonic()
                 self._take(document)
-            self._look()
+            if not self._is_finished:
+                self._look()
+                each_turn(self._forecast.seconds_left(time.monotonic()))
+        if self._is_finished and not self._recorder.is_fenced:
+            return Ending(EndingKind.FINISHED)
         code = self._child.close()
         if self._recorder.is_fenced:
             return Ending(EndingKind.FENCED)
@@ -89,11 +100,16 @@ class Supervision:
             return Ending(EndingKind.RELEASED)
         return Ending(EndingKind.CRASHED, "child_died", f"the training process {_how_it_ended(code)}")
 
+    @property
+    def _is_finished(self) -> bool:
+        return self._verdict is not None and self._verdict.kind is EndingKind.FINISHED
+
     def _take(self, document: dict[str, Any]) -> None:
         runs = self._claim.runs
         match document["kind"]:
             case "progress":
                 self._recorder.progressed(document["step"], document["steps"])
+                self._forecast.progressed(self._last_line, document["step"], document["steps"])
             case "measured":
                 measurements = _MEASUREMENTS.validate_python(document["measurements"])
                 self._recorder.measured(runs[document["member"]].id, measurements)

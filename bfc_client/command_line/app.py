@@ -10,6 +10,8 @@ from typer.core import TyperGroup
 from bfc_client.answers import ExperimentState
 from bfc_client.client import connect
 from bfc_client.command_line import demo as demonstration
+from bfc_client.command_line.arguments import AsJson, DataDir, ExperimentName
+from bfc_client.command_line.artifacts import artifacts
 from bfc_client.command_line.complexity import complexity_table, fit_line
 from bfc_client.command_line.doctor import examine, print_findings
 from bfc_client.command_line.export import ExportFormat, exported, format_of, write_export
@@ -44,6 +46,7 @@ from bfc_client.command_line.tables import (
     runs_table,
     verdict_lines,
 )
+from bfc_client.command_line.webhooks import webhooks
 from bfc_client.discovery import url_of_stack
 from bfc_client.errors import BfcClientError
 from bfc_client.experiment import Experiment
@@ -51,13 +54,6 @@ from bfc_client.settings import DEFAULT_PORT, read_settings
 from bfc_core.specs import ComplexitySpec, ExperimentSpec
 
 FLAGSHIP = Path(__file__).parents[1] / "flagship.yaml"
-EXPERIMENT_HELP = "an id, the first letters of one, or 'latest'"
-
-ExperimentName = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help=EXPERIMENT_HELP, show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-DataDir = Annotated[Path | None, typer.Option(help="folder of the stack [default: BFC_DATA_DIR, or var]")]
 
 
 class _Commands(TyperGroup):
@@ -349,6 +345,10 @@ def export(
         json_to_stdout({"path": str(output), "format": chosen.value, "bytes": len(content)})
     elif output is not None:
         to_stderr(f"{output}: {bytes_in_words(len(content))}")
+
+
+app.command()(artifacts)
+app.command()(webhooks)
 
 
 @app.command()

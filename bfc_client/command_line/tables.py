@@ -45,7 +45,8 @@ def runs_table(runs: Iterable[Run]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("status")
     table.add_column("nMSE", justify="right")
-    table.add_column("seconds", justify="right")
+    for name in ("seconds", "FLOPs", "peak memory"):
+        table.add_column(name, justify="right")
     table.add_column("message", overflow="fold")
     for run in runs:
         table.add_row(
@@ -57,6 +58,8 @@ def runs_table(runs: Iterable[Run]) -> Table:
             _status(run.status),
             number(run.metrics.nmse if run.metrics else None),
             number(run.seconds),
+            number(run.flops),
+            _peak_in_words(run),
             Text(run.message or ""),
         )
     return table
@@ -70,7 +73,7 @@ def reused_in_words(runs: int, seconds: float) -> str:
 def plan_table(plan: Plan) -> Table:
     """One line a learner: what it would cost."""
     table = new_table("learner")
-    for name in ("runs", "seconds", "median error", "memory"):
+    for name in ("runs", "seconds", "median error", "FLOPs", "memory"):
         table.add_column(name, justify="right")
     for learner in plan.learners:
         table.add_row(
@@ -78,6 +81,7 @@ def plan_table(plan: Plan) -> Table:
             str(learner.cells),
             number(learner.estimated_seconds),
             "not calibrated" if learner.calibration is None else f"{learner.calibration.median_error:.0%}",
+            number(learner.estimated_flops),
             bytes_in_words(learner.estimated_memory_bytes),
         )
     return table
@@ -95,7 +99,8 @@ def comparison_table(comparison: Comparison, against: str) -> Table:
         table.add_column(name, justify="right")
     for level in levels:
         table.add_column(f"feature error {level}", justify="right")
-    table.add_column("seconds", justify="right")
+    for name in ("seconds", "FLOPs"):
+        table.add_column(name, justify="right")
     table.add_column("not succeeded", justify="right")
     for cell in comparison.cells:
         place = [str(cell.n), str(cell.dim), _alphas(cell)] if several_places else []
@@ -108,6 +113,7 @@ def comparison_table(comparison: Comparison, against: str) -> Table:
             _ratio(ratio),
             *(_median(cell.feature_error.get(level)) for level in levels),
             _median(cell.seconds),
+            _median(cell.flops),
             _losses(cell),
         )
     return table
@@ -157,6 +163,14 @@ def new_table(*columns: str) -> Table:
 
 def _status(status: str) -> Text:
     return Text(status, style=_STYLES.get(status, ""))
+
+
+def _peak_in_words(run: Run) -> str:
+    """With how many runs the process had, where it had several."""
+    if run.peak_memory_bytes is None:
+        return NOTHING
+    of = f" of {run.pack_members}" if (run.pack_members or 1) > 1 else ""
+    return f"{bytes_in_words(run.peak_memory_bytes)}{of}"
 
 
 def _median(summary: Summary | None) -> str:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.kernels import PairFlops
 from bfc_core.kernels.gram import cross_gram, symmetric_gram
 
 
@@ -18,6 +19,10 @@ class Kernel(ABC):
     @abstractmethod
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """k(x_i, x_i) analytically: no rounding of an angle or of a distance enters it."""
+
+    def flops(self, dim: int) -> PairFlops:
+        """What evaluating it costs at input dimension ``dim``: by default one inner product a pair."""
+        return PairFlops(2 * dim)
 
     def gram(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "n m"]:
         """k between all rows of x and z; without z, or with x for z, the symmetric gram with its exact diagonal."""

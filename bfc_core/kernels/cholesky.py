@@ -12,10 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.errors import KernelNotPositiveDefinite
-from bfc_core.kernel_cost import BLOCK_ROWS
-
-PANEL = 192
-"""Columns of a block of the factor: docs/decisions/0031-cholesky-in-place.md."""
+from bfc_core.kernel_cost import BLOCK_ROWS, PANEL
 
 JITTERS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10)
 """What ``factor_with_jitter`` adds, relative to the mean of the diagonal: above, it would be a ridge."""

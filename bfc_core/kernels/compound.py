@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.kernels import PairFlops
 from bfc_core.kernels.base import Kernel
 
 
@@ -29,6 +30,10 @@ class SumKernel(Kernel):
             total = total + weight * term.diagonal(x)
         return total
 
+    def flops(self, dim: int) -> PairFlops:
+        """All of the terms'."""
+        return sum((term.flops(dim) for term in self.terms), start=PairFlops(0))
+
 
 @dataclass(frozen=True)
 class ProductKernel(Kernel):
@@ -49,3 +54,7 @@ class ProductKernel(Kernel):
         for factor in self.factors[1:]:
             total = total * factor.diagonal(x)
         return total
+
+    def flops(self, dim: int) -> PairFlops:
+        """All of the factors'."""
+        return sum((factor.flops(dim) for factor in self.factors), start=PairFlops(0))

@@ -26,6 +26,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.counting import charged
+from bfc_core.flops.kernels import PairFlops, convolutional_flops
 from bfc_core.kernel_cost import PIXEL_PAIRS_AT_ONCE
 from bfc_core.kernels.base import Kernel
 from bfc_core.specs.kernels import ConvolutionalOperation
@@ -51,6 +53,10 @@ class ConvolutionalKernel(Kernel):
 
     def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """The recursion on tiles of pairs that stay in the cache."""
+        with charged(self.flops(x.shape[1]).block(len(x), len(z))):
+            return self._tiled(x, z)
+
+    def _tiled(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         variances_x = self._variances(x)
         variances_z = variances_x if z is x else self._variances(z)
         kernel = torch.empty(len(x), len(z), dtype=x.dtype, device=x.device)
@@ -67,10 +73,21 @@ class ConvolutionalKernel(Kernel):
         """The recursion on x with itself; equal pixels have no rounding of an angle."""
         step = max(1, PIXEL_PAIRS_AT_ONCE // self._pairs_of_pixels)
         values = []
-        for start in range(0, len(x), step):
-            pixels = self._pixels_with_themselves(x[start : start + step])
-            values.append(self._read_out(pixels, lambda _, own: _scale_of_itself(own)))
+        with charged(self.flops(x.shape[1]).diagonal * len(x)):
+            for start in range(0, len(x), step):
+                pixels = self._pixels_with_themselves(x[start : start + step])
+                values.append(self._read_out(pixels, lambda _, own: _scale_of_itself(own)))
         return torch.cat(values)
+
+    def flops(self, dim: int) -> PairFlops:  # noqa: ARG002 - the image says it
+        """The recursion over pairs of pixels, which is no product: it is charged by its closed form."""
+        return convolutional_flops(
+            self.image,
+            self.operations,
+            self.taps,
+            is_tangent=self.tangent,
+            follows_all_pairs=self._follows_all_pairs,
+        )
 
     @property
     def _follows_all_pairs(self) -> bool:

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.baselines import tangent_flops
+from bfc_core.flops.kernels import PairFlops
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
 from bfc_core.specs.kernels import NetworkActivation
@@ -87,6 +89,10 @@ class EmpiricalNtkKernel(Kernel):
                 for inputs, slopes in zip(factors.inputs, factors.slopes, strict=True)
             ]
         ).sum(0)
+
+    def flops(self, dim: int) -> PairFlops:
+        """Two products a layer and pair, and two passes a row."""
+        return tangent_flops(dim, self.weights[0].shape[1], len(self.weights) - 1)
 
     def gram(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "n m"]:
         """One pass through the network for every row, then blocks; symmetric with its exact diagonal without z."""

@@ -10,17 +10,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bfc_core.flops.kernels import FeatureFlops, PairFlops
 from bfc_core.kernels.base import FiniteRankKernel
 
 FeatureFunction = Callable[[Tensor], Tensor]
 
 
 class ExplicitKernel(FiniteRankKernel):
-    """k(x, z) = Φ(x) · Φ(z) for a function Φ from (n, d) to (n, count)."""
+    """k(x, z) = Φ(x) · Φ(z) for a function Φ from (n, d) to (n, count), of which a row costs ``row_flops``."""
 
-    def __init__(self, function: FeatureFunction, count: int) -> None:
+    def __init__(self, function: FeatureFunction, count: int, row_flops: int = 0) -> None:
         self.function = function
         self.count = count
+        self.row_flops = row_flops
 
     def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """Φ(x) Φ(z)ᵀ."""
@@ -37,6 +39,10 @@ class ExplicitKernel(FiniteRankKernel):
             gram = features @ features.mT
             return gram.add_(gram.mT.clone()).mul_(0.5)
         return features @ self.function(z).mT
+
+    def flops(self, dim: int) -> PairFlops:  # noqa: ARG002 - the features know their cost
+        """Those of the features' product, and what the features of a row cost."""
+        return FeatureFlops(2 * self.count, row=self.row_flops, diagonal=self.row_flops)
 
     def rank(self, dim: int) -> int:  # noqa: ARG002 - the features know their number
         """Number of features."""

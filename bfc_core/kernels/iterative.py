@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.thread_shares import in_shares
 
 FALL = 1e-4
 """Of the residual under float32 products, before it is formed anew in float64."""
@@ -70,18 +71,11 @@ def symmetric_gram_times(
     alive: Callable[[], None] = lambda: None,
 ) -> Float[Tensor, "n t"]:
     """K @ vectors; every block of the lower triangle is formed once and used twice."""
-    product = kernel.diagonal(x)[:, None] * vectors
-    for start in range(0, len(x), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        for column in range(0, start, BLOCK_ROWS):
-            columns = slice(column, column + BLOCK_ROWS)
-            block = kernel.block(x[rows], x[columns])
-            product[rows] += block @ vectors[columns]
-            product[columns] += block.mT @ vectors[rows]
-        own = kernel.block(x[rows], x[rows]).fill_diagonal_(0.0)
-        product[rows] += (own + own.mT).mul_(0.5) @ vectors[rows]
-        alive()
-    return product
+    if x.device.type != "cpu":
+        parts = [_share_of_product(kernel, x, vectors, 0, 1, alive)]
+    else:
+        parts = in_shares(lambda *share: _share_of_product(kernel, x, vectors, *share), alive)
+    return sum(parts, start=kernel.diagonal(x)[:, None] * vectors)
 
 
 def solve_by_conjugate_gradients(
@@ -150,3 +144,29 @@ def solve_in_mixed_precision(
             )
             return IterativeSolution(rest.coefficients, steps + rest.steps, rest.residual)
     return IterativeSolution(coefficients, steps, left)
+
+
+def _share_of_product(
+    kernel: Kernel,
+    x: Float[Tensor, "n d"],
+    vectors: Float[Tensor, "n t"],
+    number: int,
+    count: int,
+    alive: Callable[[], None],
+) -> Float[Tensor, "n t"]:
+    """What one share's rows of blocks add to the product, the diagonal left out."""
+    product = torch.zeros_like(vectors)
+    for index, start in enumerate(range(0, len(x), BLOCK_ROWS)):
+        # Rows of the triangle grow: dealt there and back, every share has as many blocks.
+        if min(index % (2 * count), 2 * count - 1 - index % (2 * count)) != number:
+            continue
+        rows = slice(start, start + BLOCK_ROWS)
+        for column in range(0, start, BLOCK_ROWS):
+            columns = slice(column, column + BLOCK_ROWS)
+            block = kernel.block(x[rows], x[columns])
+            product[rows] += block @ vectors[columns]
+            product[columns] += block.mT @ vectors[rows]
+        own = kernel.block(x[rows], x[rows]).fill_diagonal_(0.0)
+        product[rows] += (own + own.mT).mul_(0.5) @ vectors[rows]
+        alive()
+    return product

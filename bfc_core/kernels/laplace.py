@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.kernels import PairFlops, metric_flops
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.distance import squared_distances
@@ -24,6 +25,10 @@ class LaplaceKernel(Kernel):
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Ones."""
         return torch.ones(x.shape[0], dtype=x.dtype, device=x.device)
+
+    def flops(self, dim: int) -> PairFlops:
+        """An inner product a pair, after the metric's root a row."""
+        return metric_flops(dim, has_metric=self.metric is not None)
 
     def gradients(
         self, x: Float[Tensor, "t d"], anchors: Float[Tensor, "n d"], weights: Float[Tensor, " n"]

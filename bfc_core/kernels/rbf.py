@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.kernels import PairFlops
 from bfc_core.kernels.base import Kernel
 
 
@@ -26,6 +27,10 @@ class RbfKernel(Kernel):
         left = torch.cat([x, halves_x, torch.ones_like(halves_x)], dim=1)
         right = torch.cat([z, torch.ones_like(halves_z), halves_z], dim=1)
         return (left @ right.mT).clamp_max_(0.0).exp_()
+
+    def flops(self, dim: int) -> PairFlops:
+        """The product has two columns more."""
+        return PairFlops(2 * (dim + 2))
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Ones."""

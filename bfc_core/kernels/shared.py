@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops import algebra
+from bfc_core.flops.counting import charged
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.gram import symmetric_gram
 from bfc_core.kernels.ridge import Eigendecomposition
@@ -102,7 +104,14 @@ class SharedGrams:
         self._decomposed: OrderedDict[str, Eigendecomposition] = OrderedDict()
 
     def gram(self, name: str, kernel: Kernel, x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-        """The gram of x, the caller's own; copied from a kept one where x and its inputs begin with the same rows."""
+        """The gram of x, the caller's own; copied from a kept one where x and its inputs begin with the same rows.
+
+        A fit is charged for the whole gram, whoever made it.
+        """
+        with charged(kernel.flops(x.shape[1]).gram(len(x))):
+            return self._gram(name, kernel, x)
+
+    def _gram(self, name: str, kernel: Kernel, x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
         known = None
         for key, (kept_name, inputs, kept) in self._grams.items():
             common = min(len(inputs), len(x))
@@ -119,13 +128,17 @@ class SharedGrams:
         return gram
 
     def eigendecomposition(self, name: str, kernel: Kernel, x: Float[Tensor, "n d"]) -> Eigendecomposition:
-        """The decomposition of x's gram, from memory, from disk, or made.
+        """The decomposition of x's gram, from memory, from disk, or made; a fit is charged for making it.
 
         Raises:
             KernelNotPositiveDefinite: the gram is not finite.
         """
         if self._memory_bytes == 0 and self._folder is None:
             return Eigendecomposition.of(kernel.gram(x))
+        with charged(kernel.flops(x.shape[1]).gram(len(x)) + algebra.eigendecomposition(len(x))):
+            return self._eigendecomposition(name, kernel, x)
+
+    def _eigendecomposition(self, name: str, kernel: Kernel, x: Float[Tensor, "n d"]) -> Eigendecomposition:
         key = _key(name, x)
         if key in self._decomposed:
             self._decomposed.move_to_end(key)

@@ -28,6 +28,7 @@ from torch import Tensor
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
+from bfc_core.flops.networks import NetworkFlops
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.batch_gradient import BatchGradient
@@ -36,8 +37,9 @@ from bfc_core.seeding import generator_for
 from bfc_core.specs import AlgorithmOne, AnyLearner, LabelledTarget, Outcome, RunSpec, hierarchy_of
 from bfc_core.theory.algorithm_1 import ExactConstants
 from bfc_core.training.distillation import initial_distill
+from bfc_core.training.divergence import FAR_OFF, is_lost
 from bfc_core.training.exact_regularizer import ExactRegularizer
-from bfc_core.training.measuring import measurements, numbers_of
+from bfc_core.training.measuring import MEASURED_ROWS, measurements, numbers_of
 from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
 from bfc_core.training.objective import Objective
 from bfc_core.training.progress import Observer
@@ -64,7 +66,15 @@ class MemberState:
     ranks: dict[int, int] = field(default_factory=dict)
     opened_at: dict[str, int] = field(default_factory=dict)
     ended_at: int | None = None
+    """Step at which it was done, or not finite any more."""
+    flops: int | None = 0
+    """Of distillations and looks; those of the steps follow from their number. None where a checkpoint of an earlier
+    version did not say."""
     is_finite: bool = True
+
+    def spend(self, flops: int) -> None:
+        """Add to ``flops``."""
+        self.flops = None if self.flops is None else self.flops + flops
 
     @property
     def stage(self) -> str:
@@ -95,6 +105,7 @@ class ExactPack:
             hierarchy_of(specs[0].target), specs[0].dim, learner.width, learner.truncation
         )
         self.levels = tuple(self.network.levels)
+        self._flops = NetworkFlops(hierarchy_of(specs[0].target), specs[0].dim, learner.width)
         target = specs[0].target
         self.is_margin = isinstance(target, LabelledTarget) and target.task == "classification"
         self.objective = Objective(
@@ -183,16 +194,35 @@ class ExactPack:
         for rows, shake in zip(batches[:steps], noise, strict=False):
             x, y = self.data.batch(rows)
             gradient.zero_()
-            batch.backward(self.objective.slope(self.data.predicted(batch.forward(x), rows), y))
+            predicted = self.data.predicted(batch.forward(x), rows)
+            slope = self.objective.slope(predicted, y)
+            batch.backward(slope)
+            step_size = self._step_size(gradient * moving, slope, self.objective.curvature(predicted, y))
             regularizer.add_gradient(self.members.flat, gradient)
-            move = shake * self._is_noisy - self.mode.step_size * gradient
+            move = shake * self._is_noisy - step_size * gradient
             self.members.flat.add_(move * moving)
         self.step += steps
+
+    def _step_size(
+        self, gradient: Float[Tensor, "e p"], slope: Float[Tensor, "e 1"], curvature: Float[Tensor, "e 1"]
+    ) -> Float[Tensor, "e 1"] | float:
+        """η, or less where a step of η would go past its sample: at most 1/(ℓ″ ‖∇F‖²), with ∇F = gradient/ℓ′.
+
+        That is the bound of normalised least mean squares (J. Nagumo, A. Noda 1967): the steps that it shortens are
+        those on the heavy tail that a plain step of η diverges on, all others are left as they are.
+        """
+        if self.mode.step_limit == "none":
+            return self.mode.step_size
+        reached = curvature * gradient.square().sum(1, keepdim=True)
+        return (slope.square() / reached.clamp_min(torch.finfo(reached.dtype).tiny)).clamp_max(
+            self.mode.step_size
+        )
 
     def _set_aside_the_infinite(self) -> None:
         finite = self.members.flat.isfinite().all(1)
         for member in (~finite).nonzero().flatten().tolist():
             self.states[member].is_finite = False
+            self.states[member].ended_at = self.step
             self.members.flat[member] = 0.0
 
     # ---- the state machine -----------------------------------------------------------------------
@@ -207,6 +237,7 @@ class ExactPack:
             if not self._is_running(state):
                 continue
             objective = float(objectives[member])
+            state.spend(self._flops.exact_look(self.mode.checked_samples))
             before = state.stage
             if state.epsilon is None:
                 state.epsilon = self.mode.initial_accuracy or 2 * objective**0.5
@@ -250,6 +281,7 @@ class ExactPack:
         wide = self.network.weights(self.members.flat, level)[member]
         threshold = self.constants[member].rank_threshold
         distilled, rank = initial_distill(wide, level, self.network.levels[level], threshold)
+        state.spend(self._flops.distillation(level))
         distilled[rank:] = 0.0
         self.network.distilled(self.members.flat, level)[member] = distilled
         self.network.distilled(self.members.movable, level)[member, :rank] = 1.0
@@ -363,7 +395,7 @@ class ExactPack:
             self.step = int(saved["step"])
             self.members.flat.copy_(saved["flat"])
             self.members.movable.copy_(saved["movable"])
-            self.states = [MemberState(**state) for state in saved["states"]]
+            self.states = [MemberState(**{"flops": None} | state) for state in saved["states"]]
 
     # ---- results ---------------------------------------------------------------------------------
 
@@ -382,21 +414,35 @@ class ExactPack:
     def _fitted(self, member: int) -> Fitted:
         state = self.states[member]
         steps = self.step if state.ended_at is None else state.ended_at
+        state.spend(steps * self._flops.exact_step())
         if member in self.cancelled:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
-        if not state.is_finite:
-            return Fitted(
-                Outcome.DIVERGED,
-                None,
-                steps,
-                message="the parameters became infinite; try a smaller exact.step_size than "
-                f"{self.mode.step_size:g}, or a smaller truncation than {self.learner.truncation}",
-            )
+        predictor = self._predictor(member)
+        if not state.is_finite or self._is_lost(member, predictor):
+            what = "became infinite" if not state.is_finite else FAR_OFF
+            message = f"the parameters {what}; {self._advice()}"
+            return Fitted(Outcome.DIVERGED, None, steps, state.flops, message=message)
         assert state.epsilon is not None
         selection: Selection = {"epsilon_0": state.epsilon, **state.opened_at}
         selection |= {f"rank_level_{level}": rank for level, rank in state.ranks.items()}
         warnings = () if state.ended_at is not None else (self._unfinished(state),)
-        return Fitted(Outcome.SUCCEEDED, self._predictor(member), steps, selection, warnings)
+        if state.ended_at == 0:
+            warnings = (
+                f"nothing was trained: the objective was below accuracy {self.mode.accuracy:g} at once",
+            )
+        return Fitted(Outcome.SUCCEEDED, predictor, steps, state.flops, selection, warnings)
+
+    def _is_lost(self, member: int, predictor: NetworkPredictor) -> bool:
+        x, y = self.problems[member].x[:MEASURED_ROWS], self.problems[member].y[:MEASURED_ROWS]
+        return is_lost(self.objective, predictor(x), y, x[:, 0] if self.is_margin else None)
+
+    def _advice(self) -> str:
+        """What keeps a training from diverging, the gentlest first."""
+        limit = "exact.step_limit 'sample', or " if self.mode.step_limit == "none" else ""
+        return (
+            f"try {limit}a smaller exact.step_size than {self.mode.step_size:g}, a smaller exact.noise than "
+            f"{self.mode.noise:g}, or a smaller truncation than {self.learner.truncation}"
+        )
 
     def _unfinished(self, state: MemberState) -> str:
         waiting = [level for level in self.levels if level not in state.active]

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import lars_path, orthogonal_mp
 from torch import Tensor
 
+from bfc_core.flops.baselines import sparse_path
+from bfc_core.flops.counting import charge
 from bfc_core.kernels.explicit import FeatureFunction, product_features
 from bfc_core.learners.baseline import FitContext, FittedFunction, mean_squares, ridge_on
 from bfc_core.learners.kernel_ridge import FittedKernel
@@ -74,16 +74,22 @@ def _path(
     method: Sparse, features: Float[Tensor, "n r"], y: Float[Tensor, " n"], most_steps: int
 ) -> Float[Tensor, "r s"]:
     """Coefficients after 0, 1, … steps for centred targets; fewer steps where a fit becomes exact."""
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - docs/decisions/0057
+
     with warnings.catch_warnings():
         # Ending early at an exact fit, and dependent features, are no failures of a path that is cut anyway.
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return _steps(method, features, y, most_steps)
+        path = _steps(method, features, y, most_steps)
+    charge(sparse_path(method, len(features), features.shape[1], path.shape[1] - 1))
+    return path
 
 
 def _steps(
     method: Sparse, features: Float[Tensor, "n r"], y: Float[Tensor, " n"], most_steps: int
 ) -> Float[Tensor, "r s"]:
+    from sklearn.linear_model import lars_path, orthogonal_mp  # noqa: PLC0415 - docs/decisions/0057
+
     centred = (y - y.mean()).numpy()
     if method == "omp":
         terms = min(most_steps, features.shape[1], len(centred) - 1)

@@ -20,6 +20,8 @@ from torch import Tensor
 from bfc_core.checkpoint import Checkpoints
 from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
+from bfc_core.flops.counting import FlopCounter
+from bfc_core.flops.networks import NetworkFlops
 from bfc_core.learners.histories import History, SharedBeginnings
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted, Selection
@@ -35,10 +37,11 @@ from bfc_core.specs import (
     RunSpec,
     hierarchy_of,
 )
-from bfc_core.training.adam import Adam
 from bfc_core.training.distillation import initial_distill
-from bfc_core.training.loop import StageState, train_stage
+from bfc_core.training.divergence import FAR_OFF, is_lost
+from bfc_core.training.loop import VALIDATION_ROWS, StageState, train_stage
 from bfc_core.training.measuring import (
+    MEASURED_ROWS,
     Numbers,
     cosine_numbers,
     improvement_numbers,
@@ -48,12 +51,11 @@ from bfc_core.training.measuring import (
 )
 from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
 from bfc_core.training.objective import Objective
-from bfc_core.training.plateau import Plateau
 from bfc_core.training.progress import Observer
-from bfc_core.training.refinement import Refinement, can_be_refined, parameters_of
+from bfc_core.training.refinement import Refinement, parameters_of
 from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.restarts import restarted
-from bfc_core.training.schedule import Stage, stages_of
+from bfc_core.training.schedule import Stage, can_be_refined, stages_of
 
 POLL_SECONDS = 0.2
 """How often the observer is asked whether a run is still wanted."""
@@ -132,6 +134,8 @@ class HierarchicalPack:
                 self._train(depth, number, stage, runs, histories, state)
             if len(self.cancelled) == len(self.specs):
                 break
+        else:
+            self.observer.progressed(self.total, self.total)
         return [self._fitted(run, histories) for run in range(len(self.specs))]
 
     # ---- histories -------------------------------------------------------------------------------
@@ -167,7 +171,9 @@ class HierarchicalPack:
         if stage.enters is not None and entering.finite:
             shape = self.network.levels[stage.enters]
             wide = self.network.weights(row, stage.enters)[0]
-            distilled, rank = initial_distill(wide, stage.enters, shape)
+            with FlopCounter() as counter:
+                distilled, rank = initial_distill(wide, stage.enters, shape)
+            entering.spend(counter.flops)
             if self.recipe.rank == "threshold":
                 distilled[rank:] = 0.0
             self.network.distilled(row, stage.enters)[0] = distilled
@@ -187,20 +193,12 @@ class HierarchicalPack:
     ) -> None:
         entering = [self._entering(depth, run, stage, histories) for run in runs]
         members = self._members(runs, entering)
-        state = StageState(
-            Adam.fresh(members.flat), 0, torch.tensor([h.finite for h in entering], device=self.device)
-        )
-        if resumed is not None:
+        has_plateau = self.recipe.activation == "plateau" and depth + 1 < len(self.stages[runs[0]])
+        if resumed is None:
+            state = StageState.fresh(members.flat, [h.finite for h in entering], has_plateau=has_plateau)
+        else:
             members.flat.copy_(resumed["flat"])
-            state.adam = Adam(
-                resumed["first"].to(members.flat), resumed["second"].to(members.flat), int(resumed["step"])
-            )
-            state.step = int(resumed["step"])
-            state.finite = resumed["finite"].to(self.device)
-        if self.recipe.activation == "plateau" and depth + 1 < len(self.stages[runs[0]]):
-            state.plateau = Plateau.fresh(len(runs))
-            if resumed is not None:
-                state.plateau = Plateau(*(resumed[name] for name in ("best", "best_step", "left", "taken")))
+            state = StageState.resumed(members.flat, resumed, has_plateau=has_plateau)
         first_step = sum(earlier.steps for earlier in self.stages[runs[0]][:depth])
         base = self.done
         gap = max(BATCH_BLOCK, stage.steps // MEASUREMENTS_A_STAGE)
@@ -244,9 +242,19 @@ class HierarchicalPack:
         for row, (run, history) in enumerate(zip(runs, entering, strict=True)):
             history.flat = members.flat[row].clone()
             history.finite = bool(state.finite[row])
-            if not stage.refines:
-                history.steps += state.step if state.plateau is None else int(state.plateau.taken[row])
+            history.steps += int(state.made[row])
+            history.spend(self._stage_flops(run, stage, state, row))
             histories[self.beginnings.key(run, depth + 1)] = history
+
+    def _stage_flops(self, run: int, stage: Stage, state: StageState, row: int) -> int | None:
+        """First-order steps, and the looks at a plateau; a refinement is counted where it happens."""
+        if not state.is_counted:
+            return None
+        network = NetworkFlops(self.hierarchies[run], self.specs[run].dim, self.recipe.width)
+        flops = int(state.made[row]) * network.step(stage, self.recipe.batch_size)
+        if state.plateau is not None:
+            flops += int(state.looks[row]) * network.value(stage.active, stage.tied, VALIDATION_ROWS)
+        return flops
 
     def _refine(
         self,
@@ -286,14 +294,16 @@ class HierarchicalPack:
                 stage.trainable,
             )
             entered = members.flat[row : row + 1].double()
-            found, entering[row].restarts, entering[row].restart_kept = restarted(
-                refinement,
-                entered,
-                refinement.run(entered, stage.steps),
-                stage.steps,
-                self.recipe.restarts,
-                self.specs[run].seed,
-            )
+            with FlopCounter() as counter:
+                found, entering[row].restarts, entering[row].restart_kept = restarted(
+                    refinement,
+                    entered,
+                    refinement.run(entered, stage.steps),
+                    stage.steps,
+                    self.recipe.restarts,
+                    self.specs[run].seed,
+                )
+            entering[row].spend(counter.flops)
             members.flat[row] = found[0]
         state.step = stage.steps
 
@@ -440,7 +450,9 @@ class HierarchicalPack:
             return {}, (0, 0), None
         self.done = int(state["done"]) - int(state["current"]["step"])
         histories = {
-            key: History(**h | {"flat": h["flat"].to(self.device), "ranks": dict(h["ranks"])})
+            key: History(
+                **{"flops": None} | h | {"flat": h["flat"].to(self.device), "ranks": dict(h["ranks"])}
+            )
             for key, h in state["histories"].items()
         }
         return histories, (int(state["position"][0]), int(state["position"][1])), state["current"]
@@ -472,13 +484,17 @@ class HierarchicalPack:
         if run in self.cancelled or history is None:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
         steps = history.steps
-        if not history.finite:
+        predictor = self._predictor(run, history.flat, stages[-1])
+        if not history.finite or self._is_lost(run, predictor):
+            what = "became infinite" if not history.finite else FAR_OFF
             return Fitted(
                 Outcome.DIVERGED,
                 None,
                 steps,
-                message=f"the parameters became infinite; try a smaller step_size than {self.recipe.step_size:g}, "
-                f"a smaller clip_norm than {self.recipe.clip_norm:g}, or loss 'huber'",
+                history.flops,
+                message=f"the parameters {what}; try a smaller step_size than {self.recipe.step_size:g}, "
+                f"a smaller clip_norm than {self.recipe.clip_norm:g}, a smaller init_scale than "
+                f"{self.recipe.init_scale:g}, or loss 'huber'",
             )
         selection: Selection = {"is_refined": self._is_refined(stages[-1], run)}
         if history.restarts:
@@ -490,9 +506,11 @@ class HierarchicalPack:
             for level, rank in sorted(history.ranks.items())
             if rank < self.network.levels[level].k and self.recipe.rank == "threshold"
         )
-        return Fitted(
-            Outcome.SUCCEEDED, self._predictor(run, history.flat, stages[-1]), steps, selection, warnings
-        )
+        return Fitted(Outcome.SUCCEEDED, predictor, steps, history.flops, selection, warnings)
+
+    def _is_lost(self, run: int, predictor: NetworkPredictor) -> bool:
+        x, y = self.problems[run].x[:MEASURED_ROWS], self.problems[run].y[:MEASURED_ROWS]
+        return is_lost(self.objective, predictor(x), y, x[:, 0] if self.task == "classification" else None)
 
 
 def _presence(state: StageState, stage: Stage, row: int) -> tuple[bool, bool]:
@@ -511,6 +529,8 @@ def _snapshot(members: Members, state: StageState) -> dict[str, Any]:
         "second": state.adam.second,
         "finite": state.finite,
         "step": state.step,
+        "made": state.made,
+        "looks": state.looks,
     }
     if state.plateau is not None:
         snapshot |= vars(state.plateau)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bfc_core.checkpoint import Checkpoints
 from bfc_core.evaluation import Problem
+from bfc_core.flops.counting import FlopCounter
 from bfc_core.learners.hierarchical import HierarchicalPack
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.predictor import Fitted
@@ -73,7 +74,7 @@ def fit_by_search(
         PackInterrupted: the observer asked the pack to stop; a checkpoint was saved where there is a place for it.
     """
     saved = None if checkpoints is None else checkpoints.load()
-    standings = [_Standing(**standing) for standing in saved["standings"]] if saved else []
+    standings = [_Standing(**{"flops": None} | standing) for standing in saved["standings"]] if saved else []
     inner = saved["inner"] if saved else None
     fitted = []
     for run, (spec, problem) in enumerate(zip(specs, problems, strict=True)):
@@ -92,6 +93,7 @@ class _Standing:
     errors: list[float] = field(default_factory=list)
     """Validation nMSE of every guess so far, in the grid's order."""
     steps: int = 0
+    flops: int | None = 0
     groups: int = 0
     """Groups of guesses (one J each) that are done."""
     flat: Tensor | None = None
@@ -106,10 +108,12 @@ class _Standing:
         """The guess of the least error, the first of several."""
         return min(range(len(self.errors)), key=lambda guess: self.errors[guess])
 
-    def take(self, fitted: Fitted, error: float) -> None:
-        """Note the next guess, and keep it where it is the best so far."""
+    def take(self, fitted: Fitted, error: float, flops: int) -> None:
+        """Note the next guess, and keep it where it is the best so far; ``flops`` are those of judging it."""
         self.errors.append(error)
         self.steps += fitted.steps
+        unknown = self.flops is None or fitted.flops is None
+        self.flops = None if unknown else (self.flops or 0) + (fitted.flops or 0) + flops
         if self.best == len(self.errors) - 1:
             network = fitted.predictor
             self.flat = network.flat[0].cpu().clone() if isinstance(network, NetworkPredictor) else None
@@ -150,7 +154,9 @@ class _Search:
             if self.run in self.observer.cancelled():
                 break
             for guess in fitted:
-                standing.take(guess, _validation_error(guess, self.problem, self.rows))
+                with FlopCounter() as counter:
+                    error = _validation_error(guess, self.problem, self.rows)
+                standing.take(guess, error, counter.flops)
                 self._tell(standing)
             standing.groups += 1
             if kept is not None:
@@ -195,6 +201,7 @@ class _Search:
             Outcome(standing.outcome),
             predictor,
             standing.steps,
+            standing.flops,
             selection,
             tuple(standing.warnings),
             standing.message,

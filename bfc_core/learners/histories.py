@@ -20,9 +20,15 @@ class History:
     ranks: dict[int, int]
     finite: bool = True
     steps: int = 0
+    flops: int | None = 0
+    """As if the run had made all of it alone; None where a checkpoint of an earlier version did not say."""
     restarts: int = 0
     restart_kept: int = 0
     """Number of the restart that the network is of; 0 where none led lower, or none was tried."""
+
+    def spend(self, flops: int | None) -> None:
+        """Add to ``flops``; what is not known makes the sum unknown."""
+        self.flops = None if self.flops is None or flops is None else self.flops + flops
 
 
 class SharedBeginnings:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.algebra import product
+from bfc_core.flops.baselines import LIMIT_ROWS
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.build import WEIGHT_VARIANCE, candidate_kernels
 from bfc_core.kernels.empirical_ntk import EmpiricalNtkKernel
@@ -25,9 +27,6 @@ from bfc_core.learners.kernel_ridge import Candidate, FittedKernel, fit_candidat
 from bfc_core.learners.kernel_solvers import ExactOptions
 from bfc_core.learners.predictor import Selection
 from bfc_core.specs.baselines import EmpiricalNtk, Linear, RandomFeatures, SequentialKernel
-
-LIMIT_ROWS = 64
-"""Samples on which a finite network's tangent kernel is compared with its limit."""
 
 DISTANCE_TO_LIMIT = "distance_to_limit"
 
@@ -73,12 +72,14 @@ def fit_random_features(
 ) -> FittedKernel:
     """Ridge on features drawn from the run's ``init`` stream; every bandwidth scales the same draw."""
     dim, count = x.shape[1], learner.count
+    row_flops = product(1, dim, count)
     if learner.features == "relu":
-        candidates = [Candidate(ExplicitKernel(relu_features(dim, count, context.initial()), count), "relu")]
+        relu = relu_features(dim, count, context.initial())
+        candidates = [Candidate(ExplicitKernel(relu, count, row_flops), "relu")]
     else:
         candidates = [
             Candidate(
-                ExplicitKernel(fourier_features(dim, count, bandwidth, context.initial()), count),
+                ExplicitKernel(fourier_features(dim, count, bandwidth, context.initial()), count, row_flops),
                 f"fourier {bandwidth}",
                 {"bandwidth": bandwidth},
             )

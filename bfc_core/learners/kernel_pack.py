@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted, ResourceLimitExceeded
 from bfc_core.evaluation import Problem, pose, report_of
+from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import shared_memory_bytes
 from bfc_core.kernels.shared import EigendecompositionFolder, SharedGrams
 from bfc_core.learners.baseline import FitContext, FittedFunction
@@ -113,14 +114,17 @@ class KernelPack:
         started = time.monotonic()
         problem = pose(self.specs[run])
         posed = time.monotonic()
+        counter = FlopCounter()
         try:
-            fitted = self._fit(run, problem)
+            with counter:
+                fitted = self._fit(run, problem)
         except RunNoLongerWanted:
             return Report(
                 outcome=Outcome.CANCELLED, seconds=time.monotonic() - started, message="cancelled on request"
             )
         except KernelNotPositiveDefinite as error:
             fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; try larger ridges")
+        fitted = replace(fitted, flops=counter.flops)
         solved = time.monotonic()
         report = report_of(fitted, problem, seconds=0.0)
         times = {"seconds": time.monotonic() - started, "solve_seconds": solved - posed}

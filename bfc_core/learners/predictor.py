@@ -35,6 +35,8 @@ class Fitted:
     outcome: Outcome
     predictor: Predictor | None
     steps: int = 0
+    flops: int | None = None
+    """Of the fit; None where it is not known."""
     selection: Selection = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     message: str | None = None

@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.baseline_cost import BATCHES_DRAWN
+from bfc_core.flops.baselines import quadratic_network_step
+from bfc_core.flops.counting import charged
 from bfc_core.learners.baseline import FitContext, FittedFunction
 from bfc_core.seeding import generator_for
 from bfc_core.specs.baselines import QuadraticNetwork
@@ -79,7 +81,10 @@ def fit_quadratic_network(
     second = {"joint": LOWER | UPPER, "layerwise": UPPER, "again": LOWER}[learner.second]
     phases = ((LOWER, False), (second, learner.second != "again"))
     for phase, (movable, upper) in enumerate(phases):
-        flat = _trained(learner, layers, flat, x, y, phase, layers.mask(movable), context, upper=upper)
+        of_a_step = quadratic_network_step(x.shape[1], learner.widths, learner.batch_size, upper=upper)
+        # Autograd's products are seen by no counter.
+        with charged(learner.steps_per_phase * of_a_step):
+            flat = _trained(learner, layers, flat, x, y, phase, layers.mask(movable), context, upper=upper)
 
     def function(rows: Tensor) -> Tensor:
         return layers.forward(flat, rows, upper=learner.second != "again")

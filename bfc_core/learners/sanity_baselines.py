@@ -1,18 +1,23 @@
 """The rows that every table should have: nearest neighbours, gradient boosting, and what an oracle would reach."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from sklearn.ensemble import HistGradientBoostingRegressor
 from torch import Tensor
 
+from bfc_core.flops.baselines import boosting
+from bfc_core.flops.counting import charge
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.distance import squared_distances
 from bfc_core.learners.baseline import FitContext, FittedFunction, mean_squares, ridge_on
 from bfc_core.learners.kernel_ridge import FittedKernel
 from bfc_core.specs.baselines import GradientBoosting, NearestNeighbours, Oracle
 from bfc_core.targets.base import Target
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
 
 def fit_nearest_neighbours(
@@ -53,6 +58,7 @@ def fit_gradient_boosting(
         context.progress(position, len(grid) + 1)
         model = _boosted(depth, step, learner.most_trees, context.seed)
         model.fit(x[trained].numpy(), y[trained].numpy())
+        charge(boosting(len(trained), x.shape[1], depth, learner.most_trees))
         errors = [
             float(((torch.from_numpy(values) - y[held_out]) ** 2).mean())
             for values in model.staged_predict(x[held_out].numpy())
@@ -62,6 +68,7 @@ def fit_gradient_boosting(
     error, depth, step, trees = best
     model = _boosted(depth, step, trees, context.seed)
     model.fit(x.numpy(), y.numpy())
+    charge(boosting(len(x), x.shape[1], depth, trees))
     context.progress(len(grid) + 1, len(grid) + 1)
     warnings: tuple[str, ...] = ()
     if trees == learner.most_trees:
@@ -109,7 +116,9 @@ def _true_features(target: Target) -> Callable[[Tensor], Tensor]:
     return features
 
 
-def _boosted(depth: int, step: float, trees: int, seed: int) -> HistGradientBoostingRegressor:
+def _boosted(depth: int, step: float, trees: int, seed: int) -> "HistGradientBoostingRegressor":
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - docs/decisions/0057
+
     return HistGradientBoostingRegressor(
         max_depth=depth, learning_rate=step, max_iter=trees, early_stopping=False, random_state=seed
     )

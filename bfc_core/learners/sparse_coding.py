@@ -2,9 +2,11 @@
 
 import torch
 from jaxtyping import Float
-from sklearn.decomposition import MiniBatchDictionaryLearning
 from torch import Tensor
 
+from bfc_core.flops.baselines import codes as codes_flops
+from bfc_core.flops.baselines import dictionary as dictionary_flops
+from bfc_core.flops.counting import charge
 from bfc_core.learners.baseline import FitContext, FittedFunction, ridge_on
 from bfc_core.specs.baselines import SparseCoding
 
@@ -15,6 +17,8 @@ def fit_sparse_coding(
     learner: SparseCoding, x: Float[Tensor, "n d"], y: Float[Tensor, " n"], context: FitContext
 ) -> FittedFunction:
     """Atoms by mini-batch dictionary learning, codes by orthogonal matching pursuit, then ridge."""
+    from sklearn.decomposition import MiniBatchDictionaryLearning  # noqa: PLC0415 - docs/decisions/0057
+
     nonzero = min(learner.nonzero, learner.atoms, x.shape[1])
     dictionary = MiniBatchDictionaryLearning(
         n_components=learner.atoms,
@@ -24,8 +28,12 @@ def fit_sparse_coding(
         transform_n_nonzero_coefs=nonzero,
         random_state=context.seed,
     ).fit(x.numpy())
+    batches = dictionary.n_steps_
+    learnt = batches * min(256, len(x))
+    charge(dictionary_flops(learnt, x.shape[1], learner.atoms, nonzero, batches))
 
     def features(rows: Tensor) -> Tensor:
+        charge(codes_flops(len(rows), rows.shape[1], learner.atoms, nonzero))
         codes = torch.from_numpy(dictionary.transform(rows.numpy()))
         return torch.cat([codes, codes.square()], dim=1)
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.baselines import POWER_ITERATIONS, STARTS
 from bfc_core.kernels.explicit import product_features
 from bfc_core.learners.baseline import FitContext, FittedFunction, ridge_on
 from bfc_core.learners.predictor import Selection
@@ -14,10 +15,6 @@ from bfc_core.specs.baselines import BackLofi, ForwardLofi, OneGiantStep, Staged
 
 ABOVE_NOISE = 2.0
 """A moment that is no larger than this many times what shuffled labels show is called noise."""
-
-POWER_ITERATIONS = 60
-STARTS = 20
-"""Random starts of the power iteration for every component; the one with the largest eigenvalue is kept."""
 
 
 def fit_one_giant_step(
@@ -237,6 +234,7 @@ def moment_components(
     found = torch.zeros(x.shape[1], 0, dtype=x.dtype)
     eigenvalues: list[Tensor] = []
     for _ in range(count):
+        # Of all random starts the one with the largest eigenvalue is kept.
         u = torch.randn(x.shape[1], STARTS, generator=generator, dtype=x.dtype)
         u /= u.norm(dim=0)
         image = u

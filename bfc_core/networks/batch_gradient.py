@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.networks import STEPPED_FORM_ADVANTAGE
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.networks.truncation import (
     bound_in_reach,
@@ -21,9 +22,6 @@ from bfc_core.networks.truncation import (
     truncated_square_derivative,
 )
 from bfc_core.specs import LOWEST_LEVEL
-
-FORM_ADVANTAGE = 0.75
-"""W is used through M = WᵀW while i ≤ FORM_ADVANTAGE · m: fewer operations, but two products instead of one."""
 
 
 class BatchGradient:
@@ -111,7 +109,7 @@ class _Level:
         self.lift, self.alpha, self.twice_alpha = lift, alpha[:, None], (2 * alpha)[:, None, None]
         self.w, self.k = network.weights(flat, level), network.distilled(flat, level)
         is_tied = level in network.tied
-        self.by_form = not is_tied and shape.i <= FORM_ADVANTAGE * network.width
+        self.by_form = not is_tied and shape.i <= STEPPED_FORM_ADVANTAGE * network.width
         # W h and, where a level above reads it, K h below it; M h instead of W h where the form is used.
         wide = shape.k if is_tied else shape.i if self.by_form else network.width
         self.y = flat.new_empty(members, wide + (shape.k if lift is not None and not is_tied else 0), rows)

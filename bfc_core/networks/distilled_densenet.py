@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bfc_core.flops.networks import FORM_ADVANTAGE
 from bfc_core.networks.truncation import (
     bound_in_reach,
     reach_of,
@@ -27,9 +28,6 @@ from bfc_core.networks.truncation import (
     truncated_square_derivative,
 )
 from bfc_core.specs import LOWEST_LEVEL, Hierarchy
-
-FORM_ADVANTAGE = 2
-"""M_ℓ is used while i ≤ FORM_ADVANTAGE · m; above, W_ℓ is applied directly."""
 
 
 @dataclass(frozen=True)

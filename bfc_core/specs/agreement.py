@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 
 from bfc_core.specs.baselines import EmpiricalNtk, Linear, RandomFeatures
 from bfc_core.specs.images import Images
-from bfc_core.specs.inputs import AnyInputs, CubeInputs, DataSetInputs
+from bfc_core.specs.inputs import AnyInputs, CubeInputs, DataSetInputs, least_dim_of_inputs
 from bfc_core.specs.kernels import ConvolutionalNetworkKernel, image_kernels
 from bfc_core.specs.learners import AnyLearner, KernelRidge, Recipe
 from bfc_core.specs.plain_targets import PlainTarget
-from bfc_core.specs.targets import AnyTarget, LabelledTarget
+from bfc_core.specs.targets import AnyTarget, LabelledTarget, least_dim
 
 CLASSIFIERS = (KernelRidge, EmpiricalNtk, RandomFeatures, Linear)
 """Learners that solve for several outputs at once."""
@@ -52,6 +52,19 @@ def check_samples(n: int, target: AnyTarget) -> None:
     """
     if isinstance(target, Images) and n > target.images.training:
         raise ValueError(f"{target.data_set} has {target.images.training} training rows, n is {n}")
+
+
+def check_least_dim(dim: int, target: AnyTarget, inputs: AnyInputs) -> None:
+    """Refuse a dimension on which the target or the input law does not exist.
+
+    Raises:
+        ValueError: naming the least dimension.
+    """
+    smallest = least_dim(target)
+    if dim < smallest:
+        raise ValueError(f"dim {dim} is too small: this target needs dim ≥ {smallest}")
+    if dim < least_dim_of_inputs(inputs):
+        raise ValueError(f"dim {dim} is too small: these inputs need dim ≥ 2")
 
 
 def check_dim(dim: int, target: AnyTarget, learners: Iterable[AnyLearner]) -> None:

@@ -12,10 +12,10 @@ from pydantic import (
     model_validator,
 )
 
-from bfc_core.specs.agreement import check_agreement, check_dim, check_samples
+from bfc_core.specs.agreement import check_agreement, check_dim, check_least_dim, check_samples
 from bfc_core.specs.base import SPEC_VERSION, Dim, Samples, Seed, Spec
 from bfc_core.specs.budget import Budget
-from bfc_core.specs.inputs import GaussianInputs, InputSpec, least_dim_of_inputs
+from bfc_core.specs.inputs import GaussianInputs, InputSpec
 from bfc_core.specs.learners import (
     AlgorithmOne,
     AnyLearner,
@@ -32,7 +32,6 @@ from bfc_core.specs.targets import (
     HierarchicalQuadratic,
     KernelHardInstance,
     TargetSpec,
-    least_dim,
 )
 
 MAX_CELLS = 100_000
@@ -115,11 +114,7 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _axes_fit_the_target(self) -> Self:
-        smallest = least_dim(self.target)
-        if min(self.dim) < smallest:
-            raise ValueError(f"dim {min(self.dim)} is too small: this target needs dim ≥ {smallest}")
-        if min(self.dim) < least_dim_of_inputs(self.inputs):
-            raise ValueError(f"dim {min(self.dim)} is too small: these inputs need dim ≥ 2")
+        check_least_dim(min(self.dim), self.target, self.inputs)
         check_agreement(self.target, self.inputs, self.learners)
         if self.alphas is not None:
             if not isinstance(self.target, WEIGHTED):

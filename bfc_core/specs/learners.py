@@ -81,7 +81,8 @@ class Recipe(Spec):
             ge=0,
             le=100,
             description="most attempts to leave a local minimum after the refinement: it is tried on a quarter of the "
-            "samples, from a fresh top level, and kept where the objective on all samples gets lower",
+            "samples (in turn those with the smallest labels and some drawn at random), from the third on with a fresh "
+            "top level, and kept where the objective on all samples gets lower",
         ),
     ] = 8
     precision: Literal["float32", "float64"] = "float32"
@@ -119,6 +120,13 @@ class ExactMode(Spec):
         Field(description="ε₀ at the start; null is 2·√objective, the least at which anything happens"),
     ] = None
     step_size: Annotated[PositiveFloat, Field(le=1)] = 2e-5
+    step_limit: Annotated[
+        Literal["none", "sample"],
+        Field(
+            description="'sample' shortens a step that would go past the sample it is taken on, as single samples of "
+            "a heavy tail ask for where several levels are active; 'none' is the algorithm as written"
+        ),
+    ] = "none"
     noise: Annotated[
         NonNegativeFloat, Field(description="standard deviation of what each step adds to W")
     ] = 1e-5
@@ -136,6 +144,15 @@ class ExactMode(Spec):
     activation_prefactor: Annotated[PositiveFloat, Field(description="of Thres△_ℓ")] = 3.0
     distillation_prefactor: Annotated[PositiveFloat, Field(description="of Thres▽_ℓ")] = 3.0
     norm_prefactor: Annotated[NonNegativeFloat, Field(description="of λ₆")] = 1.0
+
+    @model_validator(mode="after")
+    def _there_is_something_to_reach(self) -> Self:
+        if self.initial_accuracy is not None and self.initial_accuracy < self.accuracy:
+            raise ValueError(
+                f"initial_accuracy {self.initial_accuracy:g} is below the accuracy {self.accuracy:g}, so the run would "
+                "end before its first step: ε₀ must start at ε or above"
+            )
+        return self
 
 
 class HierarchySearch(Spec):

@@ -77,6 +77,12 @@ class Report(Spec):
         "sampling and evaluation",
     )
     steps: int = Field(default=0, ge=0, description="optimiser steps of this run")
+    flops: int | None = Field(
+        default=None,
+        ge=0,
+        description="floating-point operations of its fit, tuning included, and of one prediction of the test samples, "
+        "as if it had run alone; a multiply-add counts 2 (docs/notation.md says what is counted)",
+    )
     selection: dict[str, float | int | str | bool] = Field(
         default_factory=dict,
         description="what the learner chose: ridge, bandwidth, ranks, whether at a grid's edge",

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from bfc_core.specs.agreement import check_agreement, check_dim, check_samples
+from bfc_core.specs.agreement import check_agreement, check_dim, check_least_dim, check_samples
 from bfc_core.specs.base import SPEC_VERSION, Dim, Samples, Seed, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.inputs import GaussianInputs, InputSpec
@@ -40,5 +40,6 @@ class RunSpec(Spec):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
+        check_least_dim(self.dim, self.target, self.inputs)
         check_agreement(self.target, self.inputs, (self.learner,))
         return self

@@ -7,7 +7,7 @@ Diverged and failed runs are counted in their cell and warned about; they never 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bfc_core.specs import (
     LOWEST_LEVEL,
@@ -20,6 +20,7 @@ from bfc_core.specs import (
     RunSpec,
     label_of,
 )
+from bfc_core.statistics.budgets import Spent, trials_of, unequal_budgets
 from bfc_core.statistics.comparison import (
     FEWEST_FOR_BOOTSTRAP,
     FEWEST_TO_CONCLUDE,
@@ -43,6 +44,9 @@ class Row:
     status: str
     metrics: Metrics | None = None
     seconds: float | None = None
+    steps: int | None = None
+    flops: int | None = None
+    selection: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Cell:
     feature_error: Mapping[int, Summary]
     feature_error_scale_free: Mapping[int, Summary]
     variance_explained: Mapping[int, Summary]
-    seconds: Summary
+    spent: Spent
     by_seed: Mapping[int, Metrics] = field(repr=False)
     """Metrics of the runs that succeeded."""
 
@@ -83,6 +87,8 @@ class Ratio:
     level: int | None
     ratio: PairedRatio
     p_value_holm: float | None
+    unequal_budgets: tuple[str, ...] = ()
+    """What the two learners spent unequally: of steps, flops, trials and seconds."""
 
 
 @dataclass(frozen=True)
@@ -185,10 +191,17 @@ def _cell(label: str, learner: AnyLearner, point: GridPoint, rows: Sequence[Row]
         feature_error=_by_level([each.feature_error for each in metrics]),
         feature_error_scale_free=_by_level([each.feature_error_scale_free for each in metrics]),
         variance_explained=_by_level([each.variance_explained for each in metrics]),
-        seconds=summarise(
-            [row.seconds for row in rows if row.seconds is not None and row.metrics is not None]
-        ),
+        spent=_spent([row for row in rows if row.metrics is not None]),
         by_seed=by_seed,
+    )
+
+
+def _spent(rows: Sequence[Row]) -> Spent:
+    return Spent(
+        steps=summarise([row.steps for row in rows if row.steps is not None]),
+        flops=summarise([row.flops for row in rows if row.flops is not None]),
+        seconds=summarise([row.seconds for row in rows if row.seconds is not None]),
+        trials=summarise([trials_of(row.spec, row.selection) for row in rows if row.steps is not None]),
     )
 
 
@@ -207,21 +220,19 @@ def _ratios(cells: Sequence[Cell], baseline: AnyLearner) -> list[Ratio]:
         base = against.get(cell.point)
         if base is None or cell.learner == baseline:
             continue
+        unequal = unequal_budgets(cell.spent, base.spent)
         compared: list[tuple[str, int | None]] = [("nmse", None)]
         compared += [("feature_error", level) for level in cell.feature_error if level in base.feature_error]
         for metric, level in compared:
             ratio = paired_ratio(_values(cell, metric, level), _values(base, metric, level))
-            ratios.append(Ratio(cell.label, base.label, cell.point, metric, level, ratio, None))
+            ratios.append(Ratio(cell.label, base.label, cell.point, metric, level, ratio, None, unequal))
     return ratios
 
 
 def _with_holm(ratios: Sequence[Ratio]) -> list[Ratio]:
     """All tests of one comparison are one family: whoever reads the table may pick any row of it."""
     corrected = holm([each.ratio.p_value for each in ratios])
-    return [
-        Ratio(each.label, each.against, each.point, each.metric, each.level, each.ratio, p_value)
-        for each, p_value in zip(ratios, corrected, strict=True)
-    ]
+    return [replace(each, p_value_holm=p_value) for each, p_value in zip(ratios, corrected, strict=True)]
 
 
 def _backward_gains(cells: Sequence[Cell]) -> list[BackwardGain]:
@@ -290,6 +301,8 @@ def _warnings(cells: Sequence[Cell], ratios: Sequence[Ratio]) -> list[str]:
         warnings.append(
             f"{solved} run{_s(solved)} ended below an nMSE of {RESOLUTION:g}; ratios count that as {RESOLUTION:g}"
         )
+    if unequal := _unequal_in_words(ratios):
+        warnings.append(unequal)
     for status, words in (("diverged", "diverged"), ("failed", "failed"), ("cancelled", "were cancelled")):
         count = sum(cell.statuses.get(status, 0) for cell in cells)
         if count:
@@ -305,6 +318,17 @@ def _warnings(cells: Sequence[Cell], ratios: Sequence[Ratio]) -> list[str]:
             f"{unfinished} run{' is' if unfinished == 1 else 's are'} not finished yet; numbers may move"
         )
     return warnings
+
+
+def _unequal_in_words(ratios: Sequence[Ratio]) -> str | None:
+    by_label: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for each in ratios:
+        if each.unequal_budgets:
+            by_label[each.label] |= dict.fromkeys(each.unequal_budgets)
+    if not by_label:
+        return None
+    learners = "; ".join(f"{label}: {', '.join(names)}" for label, names in by_label.items())
+    return f"budgets are not those of {ratios[0].against}: {learners}"
 
 
 def _s(count: int) -> str:

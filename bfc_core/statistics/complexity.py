@@ -20,7 +20,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -235,10 +234,11 @@ def _crossing(ns: Sequence[int], value: float, draws: Floats, seeds: int) -> Cro
 
 def _slope_interval(dims: Floats, power: Line, draws: Sequence[Floats]) -> tuple[float, float]:
     """Hull of the bootstrap interval over seeds and the t-interval of the line's residuals."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - docs/decisions/0057
+
     u = np.log(dims)
     centred = u - u.mean()
     spread = math.sqrt(power.residual / (power.sizes - 2) / float(centred @ centred))
-    # Student's quantile from scipy.special: scipy.stats is a third of the API's start.
     margin = float(stdtrit(power.sizes - 2, (1 + CONFIDENCE) / 2)) * spread
     low, high = power.slope - margin, power.slope + margin
     # The sizes have different targets and data: their seeds are resampled apart.

@@ -120,7 +120,7 @@ def complexity_of(rows: Iterable[Row], eps: float, delta: float, metric: CurveMe
         )
         for (learner, alphas), by_dim in by_learner.items()
     ]
-    return Complexity(cells, fits, _warnings(curves, cells))
+    return Complexity(cells, fits, _warnings(curves, cells, delta))
 
 
 def _error(row: Row, metric: CurveMetric) -> float | None:
@@ -131,7 +131,7 @@ def _error(row: Row, metric: CurveMetric) -> float | None:
     return row.metrics.nmse if metric == "nmse" else row.metrics.error
 
 
-def _warnings(curves: Sequence[Curve], cells: Sequence[ComplexityCell]) -> list[str]:
+def _warnings(curves: Sequence[Curve], cells: Sequence[ComplexityCell], delta: float) -> list[str]:
     warnings = []
     unfinished = sum(curve.unfinished for curve in curves)
     if unfinished:
@@ -144,6 +144,12 @@ def _warnings(curves: Sequence[Curve], cells: Sequence[ComplexityCell]) -> list[
     if wavy:
         names = ", ".join(dict.fromkeys(f"{cell.curve.label} at dim {cell.curve.dim}" for cell in wavy))
         warnings.append(f"not monotone in n, first and last crossing may differ: {names}")
+    if any(cell.found.seeds * delta < 1 - 1e-9 for cell in cells):
+        fewest = min(cell.found.seeds for cell in cells)
+        warnings.append(
+            f"delta = {delta:g} needs at least {math.ceil(1 / delta - 1e-9)} seeds and there are {fewest} at some n: "
+            "the worst seed stands for the quantile, and the interval is too narrow"
+        )
     if any(not curve.errors for curve in curves):
         warnings.append("some curves have no point with this metric and are left out")
     return warnings

@@ -5,7 +5,6 @@ from functools import cache
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from bfc_core.seeding import generator_for
@@ -60,6 +59,8 @@ def draw_images(spec: Images, n: int, test_samples: int, seed: int) -> tuple[Lab
 
 @cache
 def _digits() -> tuple[Float[Tensor, "n dim"], Int[Tensor, " n"]]:
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - docs/decisions/0057
+
     pixels, labels = load_digits(return_X_y=True)
     x = torch.from_numpy(pixels).double()
     return (x - x.mean()) / x.std(unbiased=False), torch.from_numpy(labels).long()

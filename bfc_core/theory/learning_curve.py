@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, cosh, exp, factorial, log, sinh
 
-from scipy.optimize import brentq
-
 
 @dataclass(frozen=True)
 class Eigenspace:
@@ -68,14 +66,17 @@ def expected_mse(
 def effective_ridge(spectrum: Sequence[Eigenspace], n: float, ridge: float) -> float:
     """κ of the learning curve."""
 
-    def excess(log_kappa: float) -> float:
-        kappa = exp(log_kappa)
+    def excess(kappa: float) -> float:
         used = sum(s.multiplicity * s.eigenvalue / (s.eigenvalue + kappa) for s in spectrum)
         return used + ridge / kappa - n
 
     # κ ≥ ridge/n, where the sum alone is positive; κ ≤ (trace + ridge)/n, where it is at most n.
     trace = sum(space.multiplicity * space.eigenvalue for space in spectrum)
-    return exp(float(brentq(excess, log(ridge / n), log((trace + ridge) / n), xtol=1e-14)))
+    low, high = log(ridge / n), log((trace + ridge) / n)
+    # The excess falls with κ: halving finds its one root to the last digits, and needs no part of scipy.
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if excess(exp(middle)) > 0 else (low, middle)
+    return exp(high)
 
 
 def learned_degree(n: int, dim: int) -> int:

@@ -1,9 +1,11 @@
 """A stage of training from block of batches to block of batches, until it ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
@@ -26,8 +28,42 @@ class StageState:
     adam: Adam
     step: int
     finite: Bool[Tensor, " e"]
+    made: Int[Tensor, " e"]
+    """Steps of every member: until it left its stage, or its parameters were not finite any more."""
+    looks: Int[Tensor, " e"]
+    """Blocks of these steps, after each of which a plateau is looked for."""
     plateau: Plateau | None = None
     """Where stages end early; None where every stage has its number of steps."""
+    is_counted: bool = True
+    """Whether ``made`` and ``looks`` are known: a checkpoint of an earlier version did not say."""
+
+    @classmethod
+    def fresh(cls, flat: Float[Tensor, "e p"], finite: list[bool], *, has_plateau: bool) -> "StageState":
+        """Before the first step of members of which some are not finite any more."""
+        made, looks = torch.zeros(2, len(flat), dtype=torch.int64)
+        plateau = Plateau.fresh(len(flat)) if has_plateau else None
+        return cls(Adam.fresh(flat), 0, torch.tensor(finite, device=flat.device), made, looks, plateau)
+
+    @classmethod
+    def resumed(
+        cls, flat: Float[Tensor, "e p"], saved: Mapping[str, Any], *, has_plateau: bool
+    ) -> "StageState":
+        """Where a checkpoint left it."""
+        step = int(saved["step"])
+        plateau = None
+        made = torch.full((len(flat),), step)
+        if has_plateau:
+            plateau = Plateau(*(saved[name] for name in ("best", "best_step", "left", "taken")))
+            made = torch.where(plateau.left, plateau.taken, made)
+        return cls(
+            Adam(saved["first"].to(flat), saved["second"].to(flat), step),
+            step,
+            saved["finite"].to(flat.device),
+            saved.get("made", made),
+            saved.get("looks", torch.zeros_like(made)),
+            plateau,
+            "made" in saved,
+        )
 
     def set_aside(self, gone: Bool[Tensor, " e"]) -> None:
         """No momentum moves these members any more."""
@@ -64,7 +100,10 @@ def train_stage(
         block, offset = divmod(first_step + state.step, BATCH_BLOCK)
         batches = members.batches(block, recipe.batch_size)[offset : offset + stage.steps - state.step]
         numbers = range(state.step, state.step + len(batches))
+        moving = _moving(state).cpu()
         steps.take(batches, [cosine_step_size(step, stage.steps, peak) for step in numbers], movable)
+        state.made += len(batches) * moving
+        state.looks += moving
         state.step += len(batches)
         finite = members.flat.isfinite().all(1)
         if not bool(finite.all()):
@@ -80,11 +119,15 @@ def train_stage(
 
 def _movable(members: Members, state: StageState) -> Tensor | None:
     """1 where a parameter may move; None where all may."""
-    moving = state.finite
-    if state.plateau is not None:
-        moving = moving & ~state.plateau.left.to(moving.device)
-    movable = members.movable * moving[:, None]
+    movable = members.movable * _moving(state)[:, None]
     return None if bool(movable.all()) else movable
+
+
+def _moving(state: StageState) -> Bool[Tensor, " e"]:
+    """Who is still in the stage."""
+    if state.plateau is None:
+        return state.finite
+    return state.finite & ~state.plateau.left.to(state.finite.device)
 
 
 def _look(

@@ -11,7 +11,10 @@ class Observer(Protocol):
     """Receives progress; answers which runs are no longer wanted. Calls come from the training thread."""
 
     def progressed(self, step: int, steps: int) -> None:
-        """Work done so far, in optimiser steps for networks and in solved systems for kernels."""
+        """Work done so far, in optimiser steps for networks and in solved systems for kernels.
+
+        With ``step == steps`` only the evaluation of what was fitted is left.
+        """
 
     def measured(self, run: int, measurements: Sequence[Measurement]) -> None:
         """Numbers of the run at index ``run`` of the pack."""

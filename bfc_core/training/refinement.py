@@ -28,10 +28,6 @@ from bfc_core.training.objective import Objective
 CHUNK = 4096
 """Rows whose Jacobian is in memory at a time."""
 
-SAMPLES_A_PARAMETER = 4
-"""With fewer rows the minimum of the training objective says little about the target: nothing is refined."""
-
-MOST_PARAMETERS = 1500
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-9, 1e6
 
 CONVERGED = 1e-24
@@ -43,11 +39,6 @@ the square of it, there is nothing left to gain."""
 
 PATIENCE = 4
 """Refusals by the gradient, one after another, after which only rounding is left of it."""
-
-
-def can_be_refined(parameters: int, rows: int) -> bool:
-    """Whether there are enough rows for the parameters, and few enough parameters to solve for."""
-    return parameters <= MOST_PARAMETERS and rows >= SAMPLES_A_PARAMETER * parameters
 
 
 def parameters_of(network: DistilledDenseNet, trainable: tuple[int, ...]) -> int:

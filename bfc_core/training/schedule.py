@@ -21,6 +21,12 @@ from bfc_core.specs import (
     StagedLearner,
 )
 
+SAMPLES_A_PARAMETER = 4
+"""With fewer rows the minimum of the training objective says little about the target: nothing is refined."""
+
+MOST_PARAMETERS = 1500
+"""Of which a refinement can solve for the normal equations in seconds."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -48,6 +54,11 @@ class Stage:
     def norm_weight(self, recipe: Recipe) -> float:
         """λ₆: that of the wide stages while a level is wide and no other is distilled beside it."""
         return recipe.norm_weight if self.distilled == self.active else recipe.wide_norm_weight
+
+
+def can_be_refined(parameters: int, rows: int) -> bool:
+    """Whether there are enough rows for the parameters, and few enough parameters to solve for."""
+    return parameters <= MOST_PARAMETERS and rows >= SAMPLES_A_PARAMETER * parameters
 
 
 def stages_of(learner: HierarchicalLearner, hierarchy: Hierarchy) -> tuple[Stage, ...]:

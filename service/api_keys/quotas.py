@@ -9,7 +9,7 @@ from service.auth import Principal
 from service.database import database_now
 from service.errors import QuotaExceededError
 from service.models import ApiKey, Experiment, Pack, PackStatus, Report, Run
-from service.runs.moves import LIVE
+from service.runs.run_counts import LIVE
 
 DAY = timedelta(hours=24)
 

@@ -7,15 +7,16 @@ search whose experiments have ended may take it a round further. Reconcilers do;
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from bfc_core.specs import ComplexitySpec, ExperimentSpec
+from bfc_core.specs.learners import label_of
 from bfc_core.statistics.aggregation import Row
-from bfc_core.statistics.bracketing import Aim, next_ask
+from bfc_core.statistics.bracketing import Aim, interval_doublings, next_ask
 from service.api_keys.quotas import check_quotas
 from service.auth import Principal
 from service.config import Settings
@@ -170,7 +171,7 @@ def _next_round(session: Session, search: ComplexitySearch, settings: Settings) 
             if ask is not None:
                 asked.append((learner, dim, spec.experiment((learner,), (dim,), ask.sizes, ask.seeds)))
     if not asked:
-        _end(session, search, ComplexitySearchStatus.SUCCEEDED, None)
+        _end(session, search, ComplexitySearchStatus.SUCCEEDED, _why_too_wide(results, spec))
         return []
     spent = runs_of(session, search.id)
     if spent + sum(experiment.cell_count() for _, _, experiment in asked) > spec.max_runs:
@@ -200,6 +201,24 @@ def _next_round(session: Session, search: ComplexitySearch, settings: Settings) 
         wakeups += of_experiment
     session.flush()
     return wakeups
+
+
+def _why_too_wide(results: Mapping[tuple[int, int], Sequence[Row]], spec: ComplexitySpec) -> str | None:
+    """What to say where all seeds are spent and an interval is still wider than asked."""
+    if spec.widest_interval is None:
+        return None
+    aim = aim_of(spec)
+    wide = [
+        f"{label_of(rows[0].spec.learner)} at dim {dim}"
+        for (_, dim), rows in results.items()
+        if interval_doublings(_errors(rows, spec), aim) > spec.widest_interval
+    ]
+    if not wide:
+        return None
+    return (
+        f"max_seeds = {spec.most_seeds} are spent and the interval of n* is still wider than "
+        f"{spec.widest_interval:g} doublings: {', '.join(wide)}"
+    )
 
 
 def _asking(session: Session, search: ComplexitySearch) -> Principal:

@@ -11,8 +11,8 @@ from service.complexity.reading import cell_read, fit_read
 from service.complexity_searches.progress import rows_of, runs_of
 from service.complexity_searches.schemas import ComplexitySearchRead, ComplexitySearchSummary
 from service.errors import ComplexitySearchNotFoundError
-from service.models import ComplexityRound, ComplexitySearch
-from service.pagination import Page, decode_cursor, encode_cursor
+from service.models import ComplexityRound, ComplexitySearch, Experiment
+from service.pagination import Page, encode_cursor, id_in_cursor
 
 
 def get_search(session: Session, search_id: UUID, *, hold: bool = False) -> ComplexitySearch:
@@ -32,8 +32,7 @@ def list_searches(session: Session, limit: int, cursor: str | None) -> Page[Comp
     """Newest first."""
     query = select(ComplexitySearch)
     if cursor is not None:
-        (last_id,) = decode_cursor(cursor, (str,))
-        last = session.get(ComplexitySearch, UUID(str(last_id)))
+        last = session.get(ComplexitySearch, id_in_cursor(cursor))
         if last is not None:
             before = tuple_(ComplexitySearch.created_at, ComplexitySearch.id)
             query = query.where(before < tuple_(last.created_at, last.id))
@@ -78,8 +77,20 @@ def _summary(session: Session, search: ComplexitySearch, spec: ComplexitySpec) -
         rounds=search.rounds,
         runs=runs_of(session, search.id),
         full_grid_runs=spec.experiment(
-            range(len(spec.learners)), spec.dim, spec.grid(), spec.seeds
+            range(len(spec.learners)), spec.dim, spec.grid(), _seeds_used(session, search.id, spec)
         ).cell_count(),
         created_at=search.created_at,
         finished_at=search.finished_at,
     )
+
+
+def _seeds_used(session: Session, search_id: UUID, spec: ComplexitySpec) -> int:
+    """Seeds of the size that has most of them."""
+    if spec.most_seeds == spec.seeds:
+        return spec.seeds
+    asked = session.scalars(
+        select(Experiment.spec)
+        .join(ComplexityRound, ComplexityRound.experiment_id == Experiment.id)
+        .where(ComplexityRound.search_id == search_id)
+    )
+    return max((len(of_round["seeds"]) for of_round in asked), default=spec.seeds)

@@ -7,6 +7,7 @@ from service.auth import Principal
 from service.complexity_searches.progress import begin
 from service.config import Settings
 from service.database import Database
+from service.errors import BudgetTooSmallError
 from service.experiments.planning import cells_of, plan
 from service.jobs import Publisher
 
@@ -18,9 +19,13 @@ def start(
 
     Raises:
         PlanRefusedError: a learner does not fit the deployment at ``n_max``; nothing was stored.
+        BudgetTooSmallError: ``max_runs`` does not pay for the first round; nothing was stored.
         QuotaExceededError: the first round would be more than the API key allows; nothing was stored.
     """
     largest = spec.experiment(range(len(spec.learners)), spec.dim, (spec.n_max,), spec.seeds)
+    # Every round that bisects is as large. Not in the spec's own checks: stored searches must stay readable.
+    if largest.cell_count() > spec.max_runs:
+        raise BudgetTooSmallError(spec.max_runs, largest.cell_count())
     plan(largest, cells_of(largest), settings.kernel_memory_limit_bytes)
     with database.writing() as session:
         search, wakeups = begin(session, spec, principal, settings)

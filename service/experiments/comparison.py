@@ -42,7 +42,10 @@ def comparison_answer(experiment_id: UUID, status: ExperimentStatus, rows: Itera
                 variance_explained={
                     level: _summary(value) for level, value in cell.variance_explained.items()
                 },
-                seconds=_summary(cell.seconds),
+                seconds=_summary(cell.spent.seconds),
+                steps=_summary(cell.spent.steps),
+                flops=_summary(cell.spent.flops),
+                trials=_summary(cell.spent.trials),
             )
             for cell in found.cells
         ],
@@ -60,6 +63,7 @@ def comparison_answer(experiment_id: UUID, status: ExperimentStatus, rows: Itera
                 pairs=ratio.ratio.pairs,
                 p_value=ratio.ratio.p_value,
                 p_value_holm=ratio.p_value_holm,
+                unequal_budgets=list(ratio.unequal_budgets),
             )
             for ratio in found.ratios
         ],

@@ -48,7 +48,7 @@ from service.experiments.schemas import (
 from service.experiments.submission import planned, submit
 from service.experiments.waiting import awaited_experiment
 from service.models import ExperimentStatus, RunStatus
-from service.pagination import Page, decode_cursor, encode_cursor
+from service.pagination import Page, encode_cursor, number_in_cursor
 from service.runs.cancellation import ExperimentAlreadyFinishedError, cancel_experiment
 from service.runs.repository import list_runs
 from service.runs.resumption import (
@@ -302,7 +302,7 @@ async def get_events(
         return EventSourceResponse(
             feeds.stream(experiment_id, after), ping=PING_SECONDS, shutdown_grace_period=DRAIN_SECONDS
         )
-    after = int(decode_cursor(cursor, (int,))[0]) if cursor is not None else 0
+    after = number_in_cursor(cursor) if cursor is not None else 0
     page = await run_in_threadpool(_events_page, database, experiment_id, after, limit)
     return JSONResponse(page.model_dump(mode="json"))
 
@@ -317,6 +317,7 @@ def _plan(found: ExperimentPlan) -> PlanRead:
         packs=len(found.packs),
         estimated_seconds=found.estimated_seconds,
         estimated_memory_bytes=found.estimated_memory_bytes,
+        estimated_flops=found.estimated_flops,
         learners=[
             LearnerPlanRead.model_validate(learner, from_attributes=True) for learner in found.learners
         ],

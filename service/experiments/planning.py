@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bfc_core.packing import Estimate, estimate_pack, estimate_run, packs_of
+from bfc_core.packing import Estimate, estimate_pack, estimate_run, packs_of, planned_flops
 from bfc_core.specs import AnyLearner, CorrectionWindow, ExperimentSpec, Layerwise, Recipe, RunSpec
 from bfc_core.statistics.aggregation import distinct_labels
 from service.errors import FieldProblem, PlanRefusedError
@@ -34,6 +34,7 @@ class LearnerPlan:
     reused_cells: int
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int
     calibration: Calibration | None = None
 
 
@@ -52,6 +53,7 @@ class ExperimentPlan:
     learners: list[LearnerPlan]
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int
     warnings: list[str]
 
     @property
@@ -102,7 +104,7 @@ def plan(
     labels = distinct_labels(grouped)
     for learner, of_learner in grouped.items():
         open_cells = [cell.spec for cell in of_learner if cell.answer is None]
-        singles = _distinct_estimates(open_cells)
+        singles, flops = _distinct_estimates(open_cells)
         memory = max((estimate.memory_bytes for estimate in singles), default=0)
         learners.append(
             LearnerPlan(
@@ -112,6 +114,7 @@ def plan(
                 len(of_learner) - len(open_cells),
                 sum(e.seconds for e in singles) * factors.get(learner.kind, 1.0),
                 memory,
+                flops,
                 calibrated.get(learner.kind),
             )
         )
@@ -134,6 +137,7 @@ def plan(
         learners,
         sum(estimate.seconds for estimate in estimates),
         max((estimate.memory_bytes for estimate in estimates), default=0),
+        sum(learner.estimated_flops for learner in learners),
         _warnings(spec),
     )
 
@@ -147,16 +151,18 @@ def _corrected(pack: Sequence[RunSpec], factors: Mapping[str, float]) -> Estimat
     return replace(estimate, seconds=seconds)
 
 
-def _distinct_estimates(cells: Sequence[RunSpec]) -> list[Estimate]:
-    """Estimate every cell; cells that differ in seed or alphas only cost the same and are worked out once."""
-    known: dict[tuple[int, int], Estimate] = {}
-    found = []
+def _distinct_estimates(cells: Sequence[RunSpec]) -> tuple[list[Estimate], int]:
+    """Every cell's estimate, and the FLOPs of all; those that differ in seed or alphas only are worked out once."""
+    known: dict[tuple[int, int], tuple[Estimate, int]] = {}
+    found, total = [], 0
     for cell in cells:
         key = (cell.n, cell.dim)
         if key not in known:
-            known[key] = estimate_run(cell)
-        found.append(known[key])
-    return found
+            known[key] = (estimate_run(cell), planned_flops(cell))
+        estimate, flops = known[key]
+        found.append(estimate)
+        total += flops
+    return found, total
 
 
 def _warnings(spec: ExperimentSpec) -> list[str]:

@@ -1,7 +1,7 @@
 """Reading experiments, and storing an accepted one under its idempotency key."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import func, select, tuple_
@@ -11,9 +11,9 @@ from bfc_core.specs import ExperimentSpec, Metrics, RunSpec
 from bfc_core.statistics.aggregation import Row
 from service.errors import ExperimentNotFoundError
 from service.experiments.schemas import ExperimentRead, ExperimentSummary, ManifestRead, RunCounts, links_of
-from service.models import Event, Experiment, ExperimentRun, ExperimentStatus, Pack, Report, Run, RunStatus
-from service.pagination import Page, decode_cursor, encode_cursor
-from service.runs.repository import terminal_statuses
+from service.models import Event, Experiment, ExperimentRun, ExperimentStatus, Report, Run
+from service.pagination import Page, encode_cursor, id_in_cursor
+from service.runs.run_counts import Counts, begun_shares, counts_of, progress
 
 
 def get_experiment(session: Session, experiment_id: UUID) -> Experiment:
@@ -47,8 +47,7 @@ def list_experiments(
     if status is not None:
         query = query.where(Experiment.status == status)
     if cursor is not None:
-        (last_id,) = decode_cursor(cursor, (str,))
-        last = session.get(Experiment, _uuid(str(last_id)))
+        last = session.get(Experiment, id_in_cursor(cursor))
         if last is not None:
             query = query.where(
                 tuple_(Experiment.created_at, Experiment.id) < tuple_(last.created_at, last.id)
@@ -64,7 +63,15 @@ def list_experiments(
 def comparison_rows(session: Session, experiment_id: UUID) -> list[Row]:
     """Every run of an experiment as the statistics want it, in the order of the grid."""
     rows = session.execute(
-        select(Run.spec, Run.status, Report.metrics, Report.seconds)
+        select(
+            Run.spec,
+            Run.status,
+            Report.metrics,
+            Report.seconds,
+            Report.steps,
+            Report.flops,
+            Report.selection,
+        )
         .join(ExperimentRun, ExperimentRun.run_id == Run.id)
         .outerjoin(Report, Report.run_id == Run.id)
         .where(ExperimentRun.experiment_id == experiment_id)
@@ -76,6 +83,9 @@ def comparison_rows(session: Session, experiment_id: UUID) -> list[Row]:
             status=row.status.value,
             metrics=None if row.metrics is None else Metrics.model_validate(row.metrics),
             seconds=row.seconds,
+            steps=row.steps,
+            flops=row.flops,
+            selection=row.selection or {},
         )
         for row in rows
     ]
@@ -124,9 +134,7 @@ def last_event_id(session: Session, experiment_id: UUID) -> int:
 
 
 def _summaries(session: Session, experiments: Sequence[Experiment]) -> list[ExperimentSummary]:
-    counts = _counts(session, [experiment.id for experiment in experiments])
-    reused = _reused(session, [experiment.id for experiment in experiments])
-    done = _done_shares(session, [experiment.id for experiment in experiments])
+    begun = begun_shares(session, [row.id for row in experiments if not row.status.is_terminal])
     return [
         ExperimentSummary(
             id=experiment.id,
@@ -136,40 +144,31 @@ def _summaries(session: Session, experiments: Sequence[Experiment]) -> list[Expe
             created_at=experiment.created_at,
             started_at=experiment.started_at,
             finished_at=experiment.finished_at,
-            runs=counts[experiment.id],
-            reused_runs=reused.get(experiment.id, 0),
-            progress=done.get(experiment.id, 0.0),
+            runs=_counts(counts),
+            reused_runs=_reused(session, experiment),
+            progress=progress(experiment, counts, begun.get(experiment.id, 0.0)),
             links=links_of(experiment),
         )
-        for experiment in experiments
+        for experiment, counts in ((row, counts_of(session, row)) for row in experiments)
     ]
 
 
-def _counts(session: Session, ids: Iterable[UUID]) -> dict[UUID, RunCounts]:
-    wanted = list(ids)
-    rows = session.execute(
-        select(ExperimentRun.experiment_id, Run.status, func.count())
-        .join(Run, Run.id == ExperimentRun.run_id)
-        .where(ExperimentRun.experiment_id.in_(wanted))
-        .group_by(ExperimentRun.experiment_id, Run.status)
-    ).all()
-    found: dict[UUID, dict[str, int]] = {experiment_id: {} for experiment_id in wanted}
-    for experiment_id, status, count in rows:
-        found[experiment_id][RunStatus(status).value] = count
-    return {
-        experiment_id: RunCounts(**by_status, total=sum(by_status.values()))
-        for experiment_id, by_status in found.items()
-    }
+def _counts(counts: Counts) -> RunCounts:
+    by_status = {status.value: count for status, count in counts.items()}
+    return RunCounts(**by_status, total=sum(by_status.values()))
 
 
-def _reused(session: Session, ids: Iterable[UUID]) -> dict[UUID, int]:
-    rows = session.execute(
-        select(ExperimentRun.experiment_id, func.count())
+def _reused(session: Session, experiment: Experiment) -> int:
+    if experiment.reused_runs is not None:
+        return experiment.reused_runs
+    # Accepted by a version that did not keep the number.
+    found = session.scalar(
+        select(func.count())
+        .select_from(ExperimentRun)
         .join(Run, Run.id == ExperimentRun.run_id)
-        .where(ExperimentRun.experiment_id.in_(list(ids)), Run.experiment_id != ExperimentRun.experiment_id)
-        .group_by(ExperimentRun.experiment_id)
-    ).all()
-    return {row[0]: row[1] for row in rows}
+        .where(ExperimentRun.experiment_id == experiment.id, Run.experiment_id != experiment.id)
+    )
+    return found or 0
 
 
 def _saved_seconds(session: Session, experiment_id: UUID) -> float:
@@ -180,28 +179,3 @@ def _saved_seconds(session: Session, experiment_id: UUID) -> float:
         .where(ExperimentRun.experiment_id == experiment_id, Run.experiment_id != experiment_id)
     )
     return float(seconds or 0.0)
-
-
-def _done_shares(session: Session, ids: Iterable[UUID]) -> dict[UUID, float]:
-    """Mean over runs of 1 for an ended run and of its pack's share for a live one."""
-    rows = session.execute(
-        select(ExperimentRun.experiment_id, Run.status, Pack.step, Pack.steps, func.count())
-        .join(Run, Run.id == ExperimentRun.run_id)
-        .join(Pack, Pack.id == Run.pack_id)
-        .where(ExperimentRun.experiment_id.in_(list(ids)))
-        .group_by(ExperimentRun.experiment_id, Run.status, Pack.step, Pack.steps)
-    ).all()
-    done: dict[UUID, float] = {}
-    total: dict[UUID, int] = {}
-    for experiment_id, status, step, steps, count in rows:
-        share = 1.0 if status in terminal_statuses() else (min(1.0, step / steps) if steps else 0.0)
-        done[experiment_id] = done.get(experiment_id, 0.0) + share * count
-        total[experiment_id] = total.get(experiment_id, 0) + count
-    return {experiment_id: done[experiment_id] / total[experiment_id] for experiment_id in done}
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        return UUID(int=0)

@@ -3,10 +3,9 @@
 import csv
 import io
 import json
+from typing import Literal
 from uuid import UUID
 
-import pyarrow as pa
-import pyarrow.parquet
 from sqlalchemy.orm import Session
 
 from bfc_core.statistics.aggregation import distinct_labels
@@ -48,9 +47,13 @@ def as_csv(rows: list[dict[str, Value]]) -> bytes:
 
 def as_parquet(rows: list[dict[str, Value]]) -> bytes:
     """One row group; floats are double."""
-    table = pa.Table.from_pylist(rows, schema=_schema(rows))
+    import pyarrow as pa  # noqa: PLC0415 - docs/decisions/0057
+    from pyarrow import parquet  # noqa: PLC0415 - docs/decisions/0057
+
+    types = {"integer": pa.int64(), "text": pa.string(), "number": pa.float64()}
+    schema = pa.schema([(name, types[kind]) for name, kind in _kinds(rows).items()])
     sink = pa.BufferOutputStream()
-    pa.parquet.write_table(table, sink)
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -90,6 +93,9 @@ def _flat(name: str, run: RunRead, label: str, levels: list[int], degrees: list[
     row |= {
         "seconds": run.seconds,
         "steps": run.steps,
+        "flops": run.flops,
+        "peak_memory_bytes": run.peak_memory_bytes,
+        "pack_members": run.pack_members,
         "attempts": run.attempts,
         "selection": json.dumps(run.selection),
         "message": run.message,
@@ -97,19 +103,16 @@ def _flat(name: str, run: RunRead, label: str, levels: list[int], degrees: list[
     return row
 
 
-def _schema(rows: list[dict[str, Value]]) -> pa.Schema:
-    integers = {"n", "dim", "seed", "steps", "attempts"}
+def _kinds(rows: list[dict[str, Value]]) -> dict[str, Literal["integer", "text", "number"]]:
+    integers = {
+        "n", "dim", "seed", "steps", "flops", "peak_memory_bytes", "pack_members", "attempts",
+    }  # fmt: skip
     texts = {
         "experiment", "experiment_id", "run_id", "target", "widths", "alphas", "learner", "label", "status",
         "selection", "message",
     }  # fmt: skip
     names = list(rows[0]) if rows else []
-    return pa.schema(
-        [
-            (name, pa.int64() if name in integers else pa.string() if name in texts else pa.float64())
-            for name in names
-        ]
-    )
+    return {name: "integer" if name in integers else "text" if name in texts else "number" for name in names}
 
 
 def _harmless(value: Value) -> Value:

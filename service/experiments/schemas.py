@@ -67,6 +67,9 @@ class LearnerPlanRead(BaseModel):
     reused_cells: int
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_flops: int = Field(
+        description="floating-point operations of runs that end as planned; tells learners apart on any machine"
+    )
     calibration: CalibrationRead | None = Field(
         description="null while fewer than five runs of this kind have succeeded: the estimate is as it was counted"
     )
@@ -85,6 +88,7 @@ class PlanRead(BaseModel):
         description="on one core, corrected where learners are calibrated; packs run beside each other"
     )
     estimated_memory_bytes: int = Field(description="of the largest pack")
+    estimated_flops: int
     learners: list[LearnerPlanRead]
     warnings: list[str]
 
@@ -117,6 +121,11 @@ class CellRead(BaseModel):
     feature_error_scale_free: dict[int, SummaryRead]
     variance_explained: dict[int, SummaryRead]
     seconds: SummaryRead
+    steps: SummaryRead = Field(description="optimiser steps")
+    flops: SummaryRead = Field(
+        description="floating-point operations, each run as if alone; null where runs were reported before they counted"
+    )
+    trials: SummaryRead = Field(description="settings tried before one was chosen")
 
 
 class RatioRead(BaseModel):
@@ -136,6 +145,10 @@ class RatioRead(BaseModel):
     pairs: int
     p_value: float | None
     p_value_holm: float | None
+    unequal_budgets: list[str] = Field(
+        description="what the two learners spent unequally: steps, flops or trials by more than a tenth, seconds by "
+        "more than twice; samples are always equal"
+    )
 
 
 class BackwardGainRead(BaseModel):

@@ -12,6 +12,7 @@ from service.models.measurement import Measurement
 from service.models.pack import Pack, PackStatus
 from service.models.report import Report
 from service.models.run import Run, RunStatus
+from service.models.tally import Tally, TallyName
 from service.models.webhook import Webhook
 from service.models.worker import Worker
 
@@ -37,6 +38,8 @@ __all__ = [
     "Run",
     "RunStatus",
     "Scope",
+    "Tally",
+    "TallyName",
     "UtcDateTime",
     "Webhook",
     "Worker",

@@ -30,6 +30,10 @@ class Attempt(Base):
     number: Mapped[int] = mapped_column(Integer)
     worker_id: Mapped[str] = mapped_column(String(200))
     device: Mapped[str] = mapped_column(String(100))
+    members: Mapped[int | None] = mapped_column(Integer, doc="runs that it executes together")
+    peak_memory_bytes: Mapped[int | None] = mapped_column(
+        BigInteger, doc="the most that its process took for all of them; null until it has finished"
+    )
     outcome: Mapped[AttemptOutcome | None] = mapped_column(words(AttemptOutcome))
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     error_code: Mapped[str | None] = mapped_column(String(100))

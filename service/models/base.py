@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Enum, Integer, MetaData
+from sqlalchemy import JSON, BigInteger, DateTime, Enum, Integer, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase
@@ -61,3 +61,8 @@ def words(kind: type[StrEnum]) -> Enum:
     return Enum(
         kind, native_enum=False, length=32, values_callable=lambda members: [m.value for m in members]
     )
+
+
+def only_where(condition: str) -> dict[str, Any]:
+    """Options of an index that knows only the rows of ``condition``, on both databases."""
+    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}

@@ -40,6 +40,7 @@ class Experiment(Base):
     __table_args__ = (
         Index(None, "created_at", "id"),
         Index(None, "status", "created_at", "id"),
+        Index(None, "finished_at", "counted_at"),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
@@ -50,6 +51,13 @@ class Experiment(Base):
     spec_hash: Mapped[str] = mapped_column(String(64), index=True)
     code_version: Mapped[str] = mapped_column(String(100))
     run_count: Mapped[int] = mapped_column(Integer)
+    runs_by_status: Mapped[JsonObject | None] = mapped_column(
+        JsonValue, doc="counts kept by service.runs.run_counts; null: not counted yet"
+    )
+    reused_runs: Mapped[int | None] = mapped_column(Integer, doc="of them answered before it was asked")
+    counted_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="when the counts were last compared with the runs"
+    )
     cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

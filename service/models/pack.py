@@ -4,10 +4,22 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    and_,
+    literal_column,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.models.base import Base, Sequence64, UtcDateTime, words
+from service.models.base import Base, Sequence64, UtcDateTime, only_where, words
 
 
 class PackStatus(StrEnum):
@@ -31,9 +43,22 @@ class Pack(Base):
 
     __tablename__ = "packs"
     __table_args__ = (
-        Index(None, "status", "queue", "priority", "id"),
+        # In the order of the claims, so that one reads one row; /metrics counts on it without looking at the rows.
+        Index(
+            "ix_packs_waiting",
+            "queue",
+            text("priority DESC"),
+            "id",
+            "run_after",
+            "estimated_seconds",
+            **only_where("status = 'queued' AND held_at IS NULL"),
+        ),
         Index(None, "status", "lease_until"),
         Index(None, "status", "publish_at"),
+        # Few at any time, however many packs an experiment has.
+        Index(
+            "ix_packs_begun", "experiment_id", **only_where("started_at IS NOT NULL AND finished_at IS NULL")
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -80,3 +105,8 @@ class Pack(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+def is_waiting() -> ColumnElement[bool]:
+    """Whether a pack waits to be claimed, said as the index says it: with the word itself, not a parameter."""
+    return and_(Pack.status == literal_column("'queued'"), Pack.held_at.is_(None))

@@ -22,6 +22,7 @@ class Report(Base):
     seconds: Mapped[float] = mapped_column(Double)
     solve_seconds: Mapped[float | None] = mapped_column(Double)
     steps: Mapped[int] = mapped_column(BigInteger)
+    flops: Mapped[int | None] = mapped_column(BigInteger)
     metrics: Mapped[JsonObject | None] = mapped_column(
         JsonValue, doc="Metrics as JSON; null where not finite"
     )

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ForeignKey, Index, Integer, String, Text, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.models.base import Base, JsonObject, JsonValue, Sequence64, UtcDateTime, words
+from service.models.base import Base, JsonObject, JsonValue, Sequence64, UtcDateTime, only_where, words
 
 
 class RunStatus(StrEnum):
@@ -34,7 +34,11 @@ class Run(Base):
     """
 
     __tablename__ = "runs"
-    __table_args__ = (Index(None, "pack_id", "member", unique=True),)
+    __table_args__ = (
+        Index(None, "pack_id", "member", unique=True),
+        # Whose measurements are there, by age.
+        Index("ix_runs_measured", "finished_at", **only_where("measurements_deleted_at IS NULL")),
+    )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     experiment_id: Mapped[UUID] = mapped_column(ForeignKey("experiments.id"), index=True)
@@ -56,3 +60,4 @@ class Run(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    measurements_deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -16,6 +16,7 @@ from service.models import Base, Experiment, ExperimentRun, ExperimentStatus, Pa
 from service.runs.cell import cell_hash, code_version
 from service.runs.moves import Wakeup
 from service.runs.settlement import settle_experiment
+from service.runs.tallies import tally_accepted
 
 _ROWS_A_STATEMENT = 2000
 
@@ -56,6 +57,7 @@ def accept(
         spec_hash=spec.content_hash(),
         code_version=code_version(),
         run_count=len(runs),
+        reused_runs=len(runs) - sum(len(pack) for pack in packs),
         created_at=now,
     )
     session.add(experiment)
@@ -100,6 +102,7 @@ def accept(
             for place, run_id in linked.items()
         ),
     )
+    tally_accepted(session, (run.learner.kind for pack in packs for run in pack))
     settle_experiment(session, now, experiment)
     session.flush()
     return experiment, [Wakeup(row.id, row.queue, row.priority) for row in rows]

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from service.database import database_now
 from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
-from service.runs.moves import LIVE, change, end_pack, live_runs
-from service.runs.settlement import RunChange, settle, settle_experiment
+from service.runs.moves import change, end_pack, live_runs
+from service.runs.run_counts import LIVE, RunChange
+from service.runs.settlement import settle, settle_experiment
 
 
 class ExperimentAlreadyFinishedError(Exception):
@@ -52,7 +53,10 @@ def cancel_experiment(session: Session, experiment_id: UUID) -> Experiment:
     wanted = Run.id.in_(mine) & Run.id.not_in(shared) & Run.status.in_(LIVE)
     _lock_packs(session, Pack.id.in_(select(Run.pack_id).where(wanted)))
     experiment = session.execute(
-        select(Experiment).where(Experiment.id == experiment_id).with_for_update(key_share=True)
+        select(Experiment)
+        .where(Experiment.id == experiment_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
     ).scalar_one()
     if experiment.status.is_terminal:
         raise ExperimentAlreadyFinishedError(experiment.id, experiment.status)

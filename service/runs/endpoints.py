@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
+from service.api_keys.quotas import check_quotas
 from service.auth import PrincipalDep
 from service.dependencies import (
     Cursor,
@@ -18,7 +19,7 @@ from service.errors import AlreadyFinishedError, NotInThisStateError
 from service.pagination import Page
 from service.runs.cancellation import RunAlreadyFinishedError, cancel_run
 from service.runs.repository import list_measurements, owner_of, read_run
-from service.runs.resumption import NotRetriableError, retry_run
+from service.runs.resumption import NotRetriableError, retry_run, seconds_of_retry
 from service.runs.schemas import MeasurementRead, RunRead
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[Depends(refuse_unknown_parameters)])
@@ -59,10 +60,11 @@ def post_cancel(run_id: UUID, database: DatabaseDep, principal: PrincipalDep) ->
 def post_retry(
     run_id: UUID, database: DatabaseDep, publisher: PublisherDep, principal: PrincipalDep
 ) -> RunRead:
-    """Queue a failed or cancelled run again; its experiment is open again until it ends."""
+    """Queue a failed or cancelled run again; its experiment is open again until it ends. A paused one stays paused."""
     try:
         with database.writing() as session:
             principal.check_owns(owner_of(session, run_id))
+            check_quotas(session, principal, runs=1, seconds=seconds_of_retry(session, run_id))
             _, wakeups = retry_run(session, run_id)
     except NotRetriableError as error:
         raise NotInThisStateError(

@@ -24,6 +24,7 @@ from service.models import (
     Run,
     RunStatus,
 )
+from service.models.pack import is_waiting
 from service.runs.acceptance import accept
 from service.runs.cancellation import (
     ExperimentAlreadyFinishedError,
@@ -33,6 +34,7 @@ from service.runs.cancellation import (
 )
 from service.runs.claims import Claim, ClaimedRun, held_pack
 from service.runs.moves import Failure, Wakeup, end_pack, live_runs, move_runs
+from service.runs.tallies import tally_expired, tally_reports, tally_wait
 from service.runs.transitions import check_pack
 
 __all__ = [
@@ -82,12 +84,7 @@ def claim(
     now = database_now(session)
     eligible = (
         select(Pack.id)
-        .where(
-            Pack.status == PackStatus.QUEUED,
-            Pack.queue == queue,
-            Pack.run_after <= now,
-            Pack.held_at.is_(None),
-        )
+        .where(is_waiting(), Pack.queue == queue, Pack.run_after <= now)
         .order_by(Pack.priority.desc(), Pack.id)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True)
@@ -113,7 +110,10 @@ def claim(
     if claimed is None:
         return None
     pack = session.get_one(Pack, claimed, populate_existing=True)
-    pack.started_at = pack.started_at or now
+    if pack.started_at is None:
+        pack.started_at = now
+        tally_wait(session, pack.queue, (now - pack.created_at).total_seconds())
+    runs = live_runs(session, pack)
     session.add(
         Attempt(
             pack_id=pack.id,
@@ -121,11 +121,11 @@ def claim(
             number=pack.attempt,
             worker_id=worker_id,
             device=device,
+            members=len(runs),
             step=pack.checkpoint_step,
             started_at=now,
         )
     )
-    runs = live_runs(session, pack)
     for run in runs:
         run.attempts += 1
         run.started_at = run.started_at or now
@@ -139,8 +139,12 @@ def claim(
     )
 
 
-def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> None:
+def complete(
+    session: Session, claim: Claim, reports: Mapping[UUID, Report], peak_memory_bytes: int | None = None
+) -> None:
     """End a claim with the reports of its runs; runs that ended before keep what they have.
+
+    ``peak_memory_bytes`` is what the attempt's process measured, for all runs together.
 
     Raises:
         FencedError: the claim is over; nothing was written.
@@ -149,11 +153,13 @@ def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> 
     now = database_now(session)
     pack = held_pack(session, claim, now)
     moves: list[tuple[Run, RunStatus]] = []
+    stored: list[tuple[str, Report]] = []
     for run in live_runs(session, pack):
         report = reports[run.id]
         moves.append((run, RunStatus(report.outcome.value)))
         if report.outcome in {Outcome.SUCCEEDED, Outcome.DIVERGED}:
             session.add(_stored(run.id, claim.fence, report, now))
+            stored.append((run.learner_kind, report))
         else:
             run.message = report.message
             run.error_code = "run_failed" if report.outcome is Outcome.FAILED else None
@@ -163,7 +169,8 @@ def complete(session: Session, claim: Claim, reports: Mapping[UUID, Report]) -> 
         .values(published_at=now)
     )
     pack.step = pack.steps = max(pack.step, pack.steps, 1)
-    _end_attempt(session, pack, now, AttemptOutcome.FINISHED)
+    tally_reports(session, stored)
+    _end_attempt(session, pack, now, AttemptOutcome.FINISHED).peak_memory_bytes = peak_memory_bytes
     end_pack(pack, now, PackStatus.FINISHED)
     move_runs(session, now, pack, moves)
 
@@ -431,14 +438,17 @@ def _fail_pack(session: Session, now: datetime, pack: Pack, failure: Failure) ->
 
 def _end_attempt(
     session: Session, pack: Pack, now: datetime, outcome: AttemptOutcome, failure: Failure | None = None
-) -> None:
+) -> Attempt:
     attempt = session.get_one(Attempt, (pack.id, pack.fence))
     attempt.outcome = outcome
     attempt.step = pack.step
     attempt.finished_at = now
+    if outcome is AttemptOutcome.EXPIRED:
+        tally_expired(session)
     if failure is not None:
         text = f"{failure.text}\n{failure.log}" if failure.log else failure.text
         attempt.error_code, attempt.error_text = failure.code, text[-MAX_ERROR_TEXT:]
+    return attempt
 
 
 def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.Report:
@@ -450,6 +460,7 @@ def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.R
         seconds=report.seconds,
         solve_seconds=report.solve_seconds,
         steps=report.steps,
+        flops=report.flops,
         metrics=report.metrics.model_dump(mode="json") if report.metrics else None,
         selection=dict(report.selection),
         warnings=list(report.warnings),

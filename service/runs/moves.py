@@ -8,10 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.models import Pack, PackStatus, Run, RunStatus
-from service.runs.settlement import RunChange, settle
+from service.runs.run_counts import LIVE, RunChange
+from service.runs.settlement import settle
 from service.runs.transitions import check_pack, check_run
-
-LIVE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.CANCELLING)
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,15 @@
 """Reading runs and their measurements."""
 
-from functools import cache
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, and_, select
 from sqlalchemy.orm import Session
 
 from bfc_core.specs import Metrics, RunSpec
 from service.errors import RunNotFoundError
-from service.models import Experiment, ExperimentRun, Measurement, Pack, Report, Run, RunStatus
-from service.pagination import Page, decode_cursor, encode_cursor
+from service.models import Attempt, Experiment, ExperimentRun, Measurement, Pack, Report, Run, RunStatus
+from service.pagination import Page, encode_cursor, number_in_cursor
 from service.runs.schemas import MeasurementRead, RunRead
-
-
-@cache
-def terminal_statuses() -> frozenset[RunStatus]:
-    """Statuses that never change again."""
-    return frozenset(status for status in RunStatus if status.is_terminal)
 
 
 def read_run(session: Session, run_id: UUID) -> RunRead:
@@ -53,7 +46,7 @@ def list_runs(
     if status is not None:
         query = query.where(Run.status == status)
     if cursor is not None:
-        query = query.where(ExperimentRun.position > decode_cursor(cursor, (int,))[0])
+        query = query.where(ExperimentRun.position > number_in_cursor(cursor))
     rows = session.execute(query.order_by(ExperimentRun.position).limit(limit + 1)).all()
     return Page(
         items=[_read(row) for row in rows[:limit]],
@@ -70,7 +63,7 @@ def list_measurements(
     if name is not None:
         query = query.where(Measurement.name == name)
     if cursor is not None:
-        query = query.where(Measurement.id > decode_cursor(cursor, (int,))[0])
+        query = query.where(Measurement.id > number_in_cursor(cursor))
     rows = session.scalars(query.order_by(Measurement.id).limit(limit + 1)).all()
     return Page(
         items=[
@@ -83,21 +76,23 @@ def list_measurements(
     )
 
 
-def _runs() -> Select[Run, Report, int, int, int]:
+def _runs() -> Select[Run, Report, Attempt, int, int, int]:
     return (
-        select(Run, Report, Pack.step, Pack.steps, ExperimentRun.position)
+        select(Run, Report, Attempt, Pack.step, Pack.steps, ExperimentRun.position)
         .join(Pack, Pack.id == Run.pack_id)
         .join(
             ExperimentRun,
             ExperimentRun.run_id == Run.id,
         )
         .outerjoin(Report, Report.run_id == Run.id)
+        .outerjoin(Attempt, and_(Attempt.pack_id == Run.pack_id, Attempt.fence == Report.fence))
     )
 
 
-def _read(row: Row[Run, Report, int, int, int]) -> RunRead:
+def _read(row: Row[Run, Report, Attempt, int, int, int]) -> RunRead:
     run: Run = row[0]
     report: Report | None = row[1]  # an outer join: a live run has none
+    attempt: Attempt | None = row[2]
     step, steps = row.step, row.steps
     spec = RunSpec.model_validate(run.spec)
     share = min(1.0, step / steps) if steps else 0.0
@@ -114,6 +109,9 @@ def _read(row: Row[Run, Report, int, int, int]) -> RunRead:
         metrics=Metrics.model_validate(report.metrics) if report and report.metrics is not None else None,
         seconds=report.seconds if report else None,
         steps=report.steps if report else None,
+        flops=report.flops if report else None,
+        peak_memory_bytes=attempt.peak_memory_bytes if attempt else None,
+        pack_members=attempt.members if attempt else None,
         selection=report.selection if report else {},
         warnings=report.warnings if report else [],
         message=report.message if report else run.message,
@@ -122,4 +120,5 @@ def _read(row: Row[Run, Report, int, int, int]) -> RunRead:
         created_at=run.created_at,
         started_at=run.started_at,
         finished_at=run.finished_at,
+        measurements_deleted_at=run.measurements_deleted_at,
     )

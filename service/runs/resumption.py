@@ -11,7 +11,8 @@ from bfc_core.specs import RunSpec
 from service.database import database_now
 from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
 from service.runs.moves import Wakeup
-from service.runs.settlement import RunChange, settle, settle_experiment
+from service.runs.run_counts import RunChange
+from service.runs.settlement import settle, settle_experiment
 from service.runs.transitions import RETRIABLE
 
 
@@ -89,6 +90,8 @@ def resume_experiment(session: Session, experiment_id: UUID) -> tuple[Experiment
 def retry_run(session: Session, run_id: UUID) -> tuple[Run, list[Wakeup]]:
     """Queue a failed or cancelled run again, in a pack of its own; its experiments are open again.
 
+    Where its experiment is paused it stays so, and the run waits with the others for it to go on.
+
     Raises:
         NoResultFound: there is no such run.
         NotRetriableError: it has a report, or is still going on.
@@ -106,9 +109,19 @@ def retry_run(session: Session, run_id: UUID) -> tuple[Run, list[Wakeup]]:
     pack = _pack_of_its_own(session, run, old, now)
     before, run.status = run.status, RunStatus.QUEUED
     run.error_code = run.message = run.finished_at = run.cancel_requested_at = None
-    _reopen(session, run)
+    run.measurements_deleted_at = None
+    pack.held_at = _reopen(session, run)
     settle(session, now, [RunChange(run, before, pack.fence)])
-    return run, [Wakeup(pack.id, pack.queue, pack.priority)]
+    return run, [] if pack.held_at else [Wakeup(pack.id, pack.queue, pack.priority)]
+
+
+def seconds_of_retry(session: Session, run_id: UUID) -> float:
+    """Estimated seconds of a run in a pack of its own, for quotas.
+
+    Raises:
+        NoResultFound: there is no such run.
+    """
+    return estimate_pack([RunSpec.model_validate(session.get_one(Run, run_id).spec)]).seconds
 
 
 def _pack_of_its_own(session: Session, run: Run, old: Pack, now: datetime) -> Pack:
@@ -133,16 +146,22 @@ def _pack_of_its_own(session: Session, run: Run, old: Pack, now: datetime) -> Pa
     return pack
 
 
-def _reopen(session: Session, run: Run) -> None:
+def _reopen(session: Session, run: Run) -> datetime | None:
+    """Open the experiments of a run again; since when the one that asked for it first is paused."""
     ids = select(ExperimentRun.experiment_id).where(ExperimentRun.run_id == run.id)
     experiments = session.scalars(
         select(Experiment)
         .where(Experiment.id.in_(ids))
         .order_by(Experiment.id)
         .with_for_update(key_share=True)
-    )
+        .execution_options(populate_existing=True)
+    ).all()
     for experiment in experiments:
-        experiment.finished_at = experiment.cancel_requested_at = experiment.paused_at = None
+        # The pause of one that has not ended still holds packs, which nothing but its end lets go.
+        if experiment.finished_at is not None or experiment.cancel_requested_at is not None:
+            experiment.paused_at = None
+        experiment.finished_at = experiment.cancel_requested_at = None
+    return next((one.paused_at for one in experiments if one.id == run.experiment_id), None)
 
 
 def _held_packs(session: Session, experiment_id: UUID) -> list[Pack]:

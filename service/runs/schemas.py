@@ -26,6 +26,14 @@ class RunRead(BaseModel):
     metrics: Metrics | None
     seconds: float | None
     steps: int | None
+    flops: int | None = Field(
+        description="floating-point operations of fit, tuning and one prediction of the test samples, as if it had run "
+        "alone; a multiply-add counts 2"
+    )
+    peak_memory_bytes: int | None = Field(
+        description="most memory that the process of its pack took, beyond what it held before; on a GPU there"
+    )
+    pack_members: int | None = Field(description="runs that shared that process and its peak")
     selection: dict[str, float | int | str | bool]
     warnings: list[str]
     message: str | None
@@ -34,6 +42,9 @@ class RunRead(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    measurements_deleted_at: datetime | None = Field(
+        description="since when its measurements are gone (BFC_MEASUREMENT_RETENTION); the metrics stay"
+    )
 
 
 class MeasurementRead(BaseModel):

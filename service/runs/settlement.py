@@ -4,26 +4,31 @@ Whoever settles holds the pack's row already and takes the experiments' rows her
 one order for everybody, so nobody deadlocks, and within one experiment event ids grow in commit order.
 """
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import case, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.models import Event, EventName, Experiment, ExperimentRun, Pack, PackStatus, Run, RunStatus
+from service.database import database_now
+from service.models import Event, EventName, Experiment, ExperimentRun, Pack, RunStatus
 from service.models.base import JsonObject
+from service.runs.run_counts import (
+    Counts,
+    RunChange,
+    add_changes,
+    begun_shares,
+    counts_of,
+    progress,
+    recounted,
+    store_counts,
+)
+from service.runs.tallies import tally_changes
 from service.runs.transitions import experiment_status
 
-
-@dataclass(frozen=True)
-class RunChange:
-    """One run that has just left ``before`` for its present status."""
-
-    run: Run
-    before: RunStatus
-    fence: int
+logger = logging.getLogger(__name__)
 
 
 def settle(session: Session, now: datetime, changes: Sequence[RunChange]) -> None:
@@ -37,10 +42,11 @@ def settle(session: Session, now: datetime, changes: Sequence[RunChange]) -> Non
         .where(ExperimentRun.run_id.in_(by_run))
         .order_by(ExperimentRun.position)
     ).all()
+    tally_changes(session, changes)
     for experiment in _locked(session, {link.experiment_id for link in links}):
-        for link in links:
-            if link.experiment_id == experiment.id:
-                session.add(_run_state(experiment.id, now, by_run[link.run_id]))
+        mine = [by_run[link.run_id] for link in links if link.experiment_id == experiment.id]
+        session.add_all(_run_state(experiment.id, now, change) for change in mine)
+        add_changes(session, now, experiment, mine)
         settle_experiment(session, now, experiment)
 
 
@@ -68,13 +74,20 @@ def settle_progress(session: Session, now: datetime, pack: Pack, runs: Sequence[
                 created_at=now,
             )
         )
-        _append_experiment_progress(session, now, experiment, count_runs(session, experiment.id))
+        _append_experiment_progress(session, now, experiment, counts_of(session, experiment))
 
 
 def settle_experiment(session: Session, now: datetime, experiment: Experiment) -> None:
-    """Derive an experiment's status from its runs; its row must be held."""
+    """Derive an experiment's status from the counts of its runs; its row must be held."""
     session.flush()
-    counts = count_runs(session, experiment.id)
+    counts = counts_of(session, experiment)
+    if experiment.runs_by_status is None or (
+        # An end is told to people and webhooks: once in the life of an experiment its runs are looked at themselves.
+        experiment.finished_at is None
+        and all(status.is_terminal for status, count in counts.items() if count)
+    ):
+        counts = recounted(session, experiment.id)
+        store_counts(experiment, counts, now)
     status = experiment_status(
         counts,
         started=experiment.started_at is not None,
@@ -89,36 +102,20 @@ def settle_experiment(session: Session, now: datetime, experiment: Experiment) -
     _append_experiment_progress(session, now, experiment, counts)
 
 
-def count_runs(session: Session, experiment_id: UUID) -> dict[RunStatus, int]:
-    """Number of runs per status, of an experiment."""
-    rows = session.execute(
-        select(Run.status, func.count())
-        .join(ExperimentRun, ExperimentRun.run_id == Run.id)
-        .where(ExperimentRun.experiment_id == experiment_id)
-        .group_by(Run.status)
-    )
-    return {row[0]: row[1] for row in rows}
+def repair_counts(session: Session, experiment_id: UUID) -> bool:
+    """Compare an experiment's counts with its runs and settle it anew where they differ; whether they did.
 
-
-def progress_of(session: Session, experiment: Experiment) -> float:
-    """Share of an experiment's work that is done, 0 to 1; packs weigh as many runs as they hold."""
-    if experiment.status.is_terminal:
-        return 1.0
-    part = case(
-        (Pack.status.not_in([PackStatus.QUEUED, PackStatus.RUNNING]), 1.0),
-        (Pack.steps > 0, 1.0 * Pack.step / func.nullif(Pack.steps, 0)),
-        else_=0.0,
-    )
-    done, total = session.execute(
-        select(func.sum(part * Pack.members), func.sum(Pack.members)).where(
-            Pack.id.in_(
-                select(Run.pack_id)
-                .join(ExperimentRun, ExperimentRun.run_id == Run.id)
-                .where(ExperimentRun.experiment_id == experiment.id)
-            )
-        )
-    ).one()
-    return min(1.0, float(done) / float(total)) if total else 0.0
+    Only a process of a version before the counts leaves them wrong. Takes no pack's row: it changes no run.
+    """
+    now = database_now(session)
+    for experiment in _locked(session, {experiment_id}):
+        kept, found = counts_of(session, experiment), recounted(session, experiment.id)
+        store_counts(experiment, found, now)
+        if {status: count for status, count in kept.items() if count} != found:
+            settle_experiment(session, now, experiment)
+            logger.warning("experiment.counts_repaired id=%s", experiment.id)
+            return True
+    return False
 
 
 def _locked(session: Session, ids: set[UUID]) -> Sequence[Experiment]:
@@ -150,11 +147,14 @@ def _run_state(experiment_id: UUID, now: datetime, change: RunChange) -> Event:
 
 
 def _append_experiment_progress(
-    session: Session, now: datetime, experiment: Experiment, counts: dict[RunStatus, int]
+    session: Session, now: datetime, experiment: Experiment, counts: Counts
 ) -> None:
+    begun = 0.0
+    if not experiment.status.is_terminal:
+        begun = begun_shares(session, [experiment.id]).get(experiment.id, 0.0)
     payload: JsonObject = {
         "status": experiment.status.value,
-        "progress": progress_of(session, experiment),
+        "progress": progress(experiment, counts, begun),
         "runs": {status.value: counts.get(status, 0) for status in RunStatus}
         | {"total": experiment.run_count},
     }

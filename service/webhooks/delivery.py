@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from service.config import Settings
 from service.database import Database, database_now
 from service.models import Experiment, ExperimentStatus, Webhook
-from service.runs.settlement import count_runs
+from service.runs.run_counts import counts_of
 from service.webhooks.address import AddressRefusedError, destination_of
 from service.webhooks.sending import CallFailedError, post
 from service.webhooks.signing import secret_of, signature
@@ -144,14 +144,14 @@ class WebhookDelivery:
 
 def _body(session: Session, experiment: Experiment) -> bytes:
     assert experiment.finished_at is not None
-    counts = count_runs(session, experiment.id)
+    counts = counts_of(session, experiment)
     document = {
         "type": "experiment.ended",
         "timestamp": experiment.finished_at.isoformat(),
         "data": {
             "experiment_id": str(experiment.id),
             "status": experiment.status.value,
-            "runs": {status.value: count for status, count in sorted(counts.items())},
+            "runs": {status.value: count for status, count in sorted(counts.items()) if count},
             "path": f"/v1/experiments/{experiment.id}",
         },
     }

@@ -92,6 +92,24 @@ def test_a_spent_budget_of_runs_ends_it_and_says_so(api: Api) -> None:
     assert done["runs"] == 8
 
 
+def test_seeds_are_added_until_the_interval_is_narrow_or_they_are_spent(api: Api) -> None:
+    def noisy(run: RunSpec) -> Report:
+        nmse = 0.1 * (100 / run.n) ** 2 * (1 + 0.5 * (run.seed % 3))
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=nmse), seconds=1)
+
+    asked = {"learners": [KERNEL], "seeds": 3, "max_seeds": 12}
+    wide = followed(api, posted(api, dim=13, widest_interval=20, **asked), noisy)
+    assert (wide["message"], wide["full_grid_runs"]) == (None, len(GRID) * 3)
+    spent = followed(api, posted(api, dim=14, widest_interval=1e-9, **asked), noisy)
+    assert spent["status"] == "succeeded"
+    assert spent["message"] == (
+        "max_seeds = 12 are spent and the interval of n* is still wider than 1e-09 doublings: "
+        "kernel_ridge polynomial degree 4 at dim 14"
+    )
+    assert spent["full_grid_runs"] == len(GRID) * 12, "with as many seeds as were used"
+    assert spent["runs"] < spent["full_grid_runs"]
+
+
 def test_a_failed_run_fails_the_search(api: Api) -> None:
     done = followed(
         api, posted(api, dim=10), lambda _run: Report(outcome=Outcome.FAILED, seconds=1, message="x")
@@ -127,6 +145,7 @@ def test_searches_are_listed_newest_first(api: Api) -> None:
         ({"learners": [{"kind": "magic"}]}, "#/learners/0/kind"),
         ({"learners": [KERNEL], "n_max": 900_000}, "#/learners/0"),
         ({"grid": 3}, "#/grid"),
+        ({"max_runs": 15}, "#/max_runs"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_and_not_stored(api: Api, changes: dict, pointer: str) -> None:

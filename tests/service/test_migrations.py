@@ -15,7 +15,8 @@ from sqlalchemy.engine import URL
 from migrations import upgrade as migrations
 from migrations.upgrade import current_revision, downgrade, newest_revision, upgrade
 from service.database import Database, open_database
-from service.models import Base, Experiment, ExperimentStatus, Report
+from service.models import Base, Experiment, ExperimentStatus, Report, TallyName
+from service.runs.tallies import differences, read_tallies
 from tests.service.conftest import SMALL, migrated, serve, settings_for
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -48,12 +49,27 @@ def contents(database: Database) -> dict[str, int]:
         return {
             name: session.execute(select(func.count()).select_from(table)).scalar_one()
             for name, table in Base.metadata.tables.items()
-            if name != "api_keys"
+            # What is tallied is a sum: how many rows it has does not matter.
+            if name not in {"api_keys", "tallies"}
         }
 
 
+def counts(database: Database) -> tuple[dict, dict]:
+    """What experiments and /metrics keep of what other tables say."""
+    with database.reading() as session:
+        kept = {row.id: (row.runs_by_status, row.reused_runs) for row in session.scalars(select(Experiment))}
+        tallies = {
+            key: tally[0]
+            for key, tally in read_tallies(session).items()
+            # The oldest versions did not time a kernel's solve.
+            if tally[0] and key.name is not TallyName.SOLVE_SECONDS
+        }
+        assert differences(session) == {}
+    return kept, tallies
+
+
 def test_every_version_back_and_forth_keeps_the_work(filled: Database) -> None:
-    before = contents(filled)
+    before, counted = contents(filled), counts(filled)
     versions = [
         script.revision for script in ScriptDirectory.from_config(migrations._config()).walk_revisions()
     ]
@@ -65,6 +81,7 @@ def test_every_version_back_and_forth_keeps_the_work(filled: Database) -> None:
         upgrade(filled, version)
     assert current_revision(filled) == newest_revision()
     assert contents(filled) == before
+    assert counts(filled) == counted
     with filled.reading() as session:
         statuses = set(session.scalars(select(Experiment.status)))
     assert ExperimentStatus.PAUSED not in statuses, "the older version knew no pauses: they go on"
@@ -82,7 +99,10 @@ def test_the_newest_version_is_the_models(filled: Database) -> None:
     with filled.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "render_as_batch": True})
         differences = [
-            d for d in compare_metadata(context, Base.metadata) if "uq_measurements_point" not in str(d)
+            d
+            for d in compare_metadata(context, Base.metadata)
+            # SQLite does not tell the expressions of an index.
+            if "uq_measurements_point" not in str(d) and "ix_packs_waiting" not in str(d)
         ]
     assert differences == []
 

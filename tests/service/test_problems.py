@@ -1,5 +1,6 @@
 """Every refusal is problem+json, points at the place that is wrong, and stores nothing."""
 
+import base64
 import json
 
 import httpx
@@ -227,3 +228,30 @@ def test_no_body_is_a_defect(api: Api, body: object):
     content = body if isinstance(body, bytes) else json.dumps(body)
     answer = api.post(content=content, headers=JSON)
     assert answer.status_code in {400, 422}, answer.text
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["x", 10**30, -1, True, 1.5, None, {}, "00000000-0000-0000-0000-00000000000g", "\x00", [1], 2**63],
+)
+def test_a_cursor_that_no_list_gave_out_is_refused_by_every_list(api: Api, key: object) -> None:
+    experiment = api.submitted()
+    run = api.get(experiment["links"]["runs"]).json()["items"][0]["id"]
+    cursor = base64.urlsafe_b64encode(json.dumps([key]).encode()).decode().rstrip("=")
+    lists = [
+        "/v1/experiments",
+        "/v1/complexity",
+        experiment["links"]["runs"],
+        experiment["links"]["events"],
+        f"/v1/runs/{run}/measurements",
+    ]
+    for path in lists:
+        problem = is_problem(api.get(path, params={"cursor": cursor}), 422)
+        assert problem["code"] == "cursor_invalid", path
+
+
+def test_a_parameter_that_is_given_twice_is_refused(api: Api) -> None:
+    before = api.count("experiments")
+    answer = api.client.post("/v1/experiments?dry_run=true&dry_run=false", json=SMALL)
+    assert pointers(answer) == ["#/query/dry_run"]
+    assert api.count("experiments") == before

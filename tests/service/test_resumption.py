@@ -126,6 +126,20 @@ def test_a_cancelled_run_is_tried_again(api: Api):
     assert status(api, experiment) == "succeeded"
 
 
+def test_trying_a_run_again_while_paused_keeps_the_pause_and_strands_nothing(api: Api):
+    experiment = api.submitted(learners=[{"kind": "joint"}, {"kind": "layerwise"}], seeds=[71, 72])
+    runs = api.get(experiment["links"]["runs"]).json()["items"]
+    api.client.post(f"/v1/runs/{runs[0]['id']}/cancel")
+    act(api, experiment, "pause")
+    again = api.client.post(f"/v1/runs/{runs[0]['id']}/retry")
+    assert (again.status_code, again.json()["status"]) == (202, "queued")
+    assert status(api, experiment) == "paused"
+    assert api.claim() is None
+    assert act(api, experiment, "resume").status_code == 202
+    api.finish_all()
+    assert status(api, experiment) == "succeeded"
+
+
 def test_a_higher_priority_runs_first(api: Api):
     low = api.submitted()
     high = api.post(params={"priority": 5, "force": True}).json()

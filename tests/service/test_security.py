@@ -161,6 +161,20 @@ def test_a_quota_of_seconds_counts_what_was_used_and_what_waits(guarded: Api) ->
     assert guarded.post(SMALLER, headers=wide).status_code == 202
 
 
+def test_a_retry_keeps_to_the_quota(guarded: Api) -> None:
+    narrow = key_of(guarded, "again", live_runs_limit=1)
+    first = guarded.post(SMALLER | {"seeds": [61]}, headers=narrow).json()
+    assert guarded.client.post(f"{first['links']['self']}/cancel", headers=narrow).status_code == 202
+    second = guarded.post(SMALLER | {"seeds": [62]}, headers=narrow)
+    assert second.status_code == 202
+    [run] = guarded.get(first["links"]["runs"], headers=narrow).json()["items"]
+    refused = guarded.client.post(f"/v1/runs/{run['id']}/retry", headers=narrow)
+    assert is_problem(refused, 429)["code"] == "quota_exceeded"
+    guarded.finish_all()
+    assert guarded.client.post(f"/v1/runs/{run['id']}/retry", headers=narrow).status_code == 202
+    guarded.finish_all()
+
+
 def test_a_key_that_asks_too_fast_waits(guarded: Api) -> None:
     fast = key_of(guarded, "fast", requests_per_minute=3)
     answers = [guarded.get("/v1/targets", headers=fast) for _ in range(5)]

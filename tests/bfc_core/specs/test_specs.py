@@ -97,6 +97,21 @@ def test_bad_input_is_refused_where_it_stands(changes: dict[str, object], pointe
     assert refusal.value.errors()[0]["loc"] == pointer
 
 
+@pytest.mark.parametrize(
+    ("target", "dim"),
+    [
+        ({"kind": "hierarchical_quadratic", "widths": [3, 1], "alphas": [1, 0.1]}, 2),
+        ({"kind": "worked_example_2"}, 3),
+        ({"kind": "kernel_hard_instance", "alphas": [1, 0.3, 0.1]}, 7),
+    ],
+)
+def test_a_single_run_too_needs_the_dim_of_its_target(target: dict[str, object], dim: int) -> None:
+    run = {"target": target, "learner": {"kind": "joint"}, "n": 64, "seed": 0}
+    with pytest.raises(ValidationError, match=f"dim {dim} is too small: this target needs dim ≥ {dim + 1}"):
+        RunSpec.model_validate(run | {"dim": dim})
+    assert RunSpec.model_validate(run | {"dim": dim + 1}).dim == dim + 1
+
+
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_are_not_finite_are_refused(token: str) -> None:
     text = json.dumps(SMALLEST).replace("0.1", token)

@@ -186,6 +186,45 @@ def test_too_large_a_step_diverges_with_advice() -> None:
         assert report.outcome is Outcome.DIVERGED
         assert report.message is not None
         assert "exact.step_size" in report.message
+        assert "exact.step_limit" in report.message
+
+
+def two_levels(limit: str) -> list[RunSpec]:
+    constants = {
+        "step_size": 1e-3, "step_limit": limit, "noise": 1e-4, "accuracy": 0.2, "max_steps": 12_032,
+        "check_every": 256, "activation_prefactor": 12, "distillation_prefactor": 12,
+    }  # fmt: skip
+    learner = {"kind": "algorithm_1", "mode": "exact", "exact": constants, "width": 6}
+    return pack(learners=[learner], n=20_000, dim=4, seeds=[0, 2])
+
+
+def test_a_limited_step_learns_two_levels_where_a_plain_one_diverges() -> None:
+    for report in execute_pack(two_levels("sample")):
+        assert report.outcome is Outcome.SUCCEEDED
+        assert report.warnings == ()
+        assert report.metrics is not None
+        assert report.metrics.nmse is not None
+        assert report.metrics.nmse < 0.02
+        assert "level_3_distilled_at" in report.selection
+    plain = execute_pack(two_levels("none"))
+    assert {report.outcome for report in plain} == {Outcome.DIVERGED}
+    assert max(report.steps for report in plain) < 2000
+
+
+def test_steps_that_do_not_reach_past_their_sample_are_left_as_they_are() -> None:
+    plain, limited = (
+        execute_pack(pack({"step_size": 1e-6, "max_steps": 640, "step_limit": limit}))
+        for limit in ("none", "sample")
+    )
+    assert [facts(report) for report in plain] == [facts(report) for report in limited]
+
+
+def test_an_accuracy_that_is_met_at_once_is_said() -> None:
+    for report in execute_pack(pack({"accuracy": 1e6})):
+        assert report.steps == 0
+        assert "nothing was trained" in report.warnings[0]
+    with pytest.raises(ValidationError, match="below the accuracy"):
+        ExactMode(accuracy=0.1, initial_accuracy=0.05)
 
 
 def test_one_level_is_learnt_to_the_accuracy_asked_for() -> None:

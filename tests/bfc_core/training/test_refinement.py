@@ -9,7 +9,8 @@ from bfc_core.run import execute_pack
 from bfc_core.seeding import generator_for
 from bfc_core.specs import ExperimentSpec, HierarchicalQuadratic, Report, RunSpec, hierarchy_of
 from bfc_core.training.objective import Objective
-from bfc_core.training.refinement import Refinement, can_be_refined, parameters_of
+from bfc_core.training.refinement import Refinement, parameters_of
+from bfc_core.training.schedule import can_be_refined
 
 TWO_LEVELS = HierarchicalQuadratic(kind="hierarchical_quadratic", widths=(2, 1), alphas=(1.0, 0.3))
 

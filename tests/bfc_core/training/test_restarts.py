@@ -38,6 +38,27 @@ def test_a_local_minimum_is_left_for_the_target(seed: int) -> None:
     assert numbers == [tried, kept]
 
 
+@pytest.mark.parametrize("seed", [0, 2, 9, 16])
+def test_the_rows_with_the_smallest_labels_lead_out_at_once(seed: int) -> None:
+    """On a quarter drawn at random these take 2, more than 12, 10 and more than 12 restarts."""
+    refinement, start, stuck = far(seed)
+    assert refinement.value(stuck) > 0.1
+    found, *numbers = restarted(refinement, start, stuck, STEPS, 1, seed)
+    assert numbers == [1, 1]
+    assert refinement.value(found) < 1e-20
+
+
+def test_a_refinement_that_was_cut_short_goes_on() -> None:
+    refinement, start, _ = far(1)
+    short = refinement.run(start, 3)
+    # Labels of one size have no bulk: the first restart draws its rows and begins anew, the second goes on.
+    refinement = replace(refinement, offset=torch.zeros_like(refinement.y))
+    assert refinement.value(short) > 1e-6
+    found, _, kept = restarted(refinement, start, short, STEPS, 2, 1)
+    assert kept > 0
+    assert refinement.value(found) < 1e-20
+
+
 def test_what_is_solved_is_not_tried_again() -> None:
     refinement, start, found = far(1)
     same, tried, kept = restarted(refinement, start, found, STEPS, 5, 1)

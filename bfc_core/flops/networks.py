@@ -1,0 +1,229 @@
+"""FLOPs of the quadratic network: a step of a stage, a value, a refinement. Free of torch.
+
+The closed forms follow the products of :mod:`bfc_core.networks.batch_gradient` (steps),
+:mod:`bfc_core.networks.distilled_densenet` (values and Jacobians) and the two regularisers, for one member: what a
+member of a pack costs does not depend on the others.
+
+Letters: b rows of a batch, i length of h_ℓ, m rows of W, k rows of K, r rows of W and K in use, q length of R S.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from bfc_core.flops.algebra import cholesky, eigendecomposition, product, singular_vectors, triangular_solve
+from bfc_core.specs import LOWEST_LEVEL, AlgorithmOne, HierarchicalLearner, Hierarchy, RunSpec, hierarchy_of
+from bfc_core.training.schedule import Stage, can_be_refined, stages_of
+
+STEPPED_FORM_ADVANTAGE = 0.75
+"""A step uses W through M = WᵀW while i ≤ this · m: fewer operations, but two products instead of one."""
+
+FORM_ADVANTAGE = 2
+"""A value uses M_ℓ while i ≤ this · m; above, W_ℓ is applied directly."""
+
+TYPICAL_REFINEMENT_STEPS = 12
+"""Gauss–Newton steps until one gains nothing any more, which is nearly always before the most that is allowed."""
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Sizes of one level."""
+
+    lengths: dict[int, int]
+    k: int
+
+    @property
+    def i(self) -> int:
+        return sum(self.lengths.values())
+
+    @property
+    def q(self) -> int:
+        return self.k * (self.k + 1) // 2
+
+
+@dataclass(frozen=True)
+class NetworkFlops:
+    """What one member of this shape costs.
+
+    Args:
+        hierarchy: what the learner is told of its target.
+        dim: length of x.
+        width: m.
+    """
+
+    hierarchy: Hierarchy
+    dim: int
+    width: int
+
+    @cached_property
+    def _levels(self) -> dict[int, _Level]:
+        levels: dict[int, _Level] = {}
+        for level, k in self.hierarchy.widths.items():
+            sources = self.hierarchy.connections[level]
+            levels[level] = _Level({j: self.dim if j < LOWEST_LEVEL else levels[j].q for j in sources}, k)
+        return levels
+
+    def step(self, stage: Stage, batch_size: int) -> int:
+        """One optimiser step of a stage: the data term on a batch, and Reg."""
+        return self._data_gradient(
+            stage.active, stage.trainable, frozenset(stage.tied), batch_size
+        ) + self._regularizer_gradient(stage)
+
+    def exact_step(self) -> int:
+        """One step of the exact mode: one sample, all levels, Reg with its own λ for every level."""
+        levels = tuple(self._levels)
+        return self._data_gradient(levels, levels, frozenset(), 1) + 2 * self._exact_regularizer()
+
+    def exact_look(self, rows: int) -> int:
+        """One look of the exact mode at its objective on so many samples."""
+        return self.value(tuple(self._levels), (), rows) + self._exact_regularizer()
+
+    def value(self, active: tuple[int, ...], tied: tuple[int, ...], rows: int) -> int:
+        """F of so many rows over the active levels."""
+        flops = 0
+        for level in active:
+            shape = self._levels[level]
+            if level in tied:
+                flops += product(rows, shape.i, shape.k)
+            elif shape.i <= FORM_ADVANTAGE * self.width:
+                flops += product(shape.i, self.width, shape.i) + product(rows, shape.i, shape.i)
+            else:
+                flops += product(rows, shape.i, self.width)
+            if self._feeds(level, active):
+                flops += product(rows, shape.k, shape.q)
+                flops += 0 if level in tied else product(rows, shape.i, shape.k)
+        return flops
+
+    def distillation(self, level: int) -> int:
+        """InitialDistill of a level: WᵀW, and its eigendecomposition or the SVD of the block between ◁ and ℓ − 1."""
+        shape = self._levels[level]
+        form = product(shape.i, self.width, shape.i)
+        below = shape.lengths.get(level - 1, 0)
+        if below in {0, shape.i}:
+            return form + eigendecomposition(shape.i)
+        split = singular_vectors(shape.i - below, below)
+        return form + split + product(below, min(shape.k, below, shape.i - below), below)
+
+    def parameters(self, levels: tuple[int, ...]) -> int:
+        """Entries of K."""
+        return sum(self._levels[level].k * self._levels[level].i for level in levels)
+
+    def refinement(self, stage: Stage, rows: int, steps: int) -> int:
+        """So many accepted Gauss–Newton steps, each with its value, normal equations and solve."""
+        parameters = self.parameters(stage.trainable)
+        value = self.value(stage.active, stage.tied, rows)
+        equations = (
+            value
+            + self._reaches(stage, rows)
+            + product(parameters, rows, parameters)
+            + product(parameters, rows, 1)
+        )
+        solve = cholesky(parameters) + 2 * triangular_solve(parameters, 1) + product(1, parameters, 1)
+        return value + equations + steps * (solve + value + equations)
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def _feeds(self, level: int, active: tuple[int, ...]) -> bool:
+        return any(level in self._levels[above].lengths for above in active if above > level)
+
+    def _data_gradient(
+        self, active: tuple[int, ...], trainable: tuple[int, ...], tied: frozenset[int], b: int
+    ) -> int:
+        lowest = max(LOWEST_LEVEL, min(trainable))
+        flops = 0
+        for level in active:
+            shape, feeds = self._levels[level], self._feeds(level, active)
+            i, k, m = shape.i, shape.k, self.width
+            by_form = level not in tied and i <= STEPPED_FORM_ADVANTAGE * m
+            r = k if level in tied else m + k if feeds else m
+            lifted = product(shape.q, k, b) if feeds else 0
+            # K h or what reaches it, where W is used through its form.
+            narrow = product(k, i, b) if feeds else 0
+            flops += product(i, m, i) + product(i, i, b) + narrow if by_form else product(r, i, b)
+            flops += lifted
+            if level < lowest:
+                continue
+            flops += lifted
+            for source, length in shape.lengths.items():
+                if source >= lowest and not by_form:
+                    flops += product(length, r, b)
+                elif source >= lowest and feeds:
+                    flops += product(length, k, b)
+            if level in trainable:
+                flops += product(i, b, i) + product(m, i, i) + narrow if by_form else product(r, b, i)
+        return flops
+
+    def _regularizer_gradient(self, stage: Stage) -> int:
+        flops = 0
+        for level in stage.trainable:
+            if level in stage.distilled and level not in stage.tied:
+                shape = self._levels[level]
+                r = self.width + shape.k
+                flops += 4 * r * shape.i * min(r, shape.i)
+        return flops
+
+    def _exact_regularizer(self) -> int:
+        """KᵀK and WᵀW of every level; the gradient's two further products cost as much."""
+        return sum(product(shape.i, self.width + shape.k, shape.i) for shape in self._levels.values())
+
+    def _reaches(self, stage: Stage, rows: int) -> int:
+        """∂F/∂S_ℓ of every row."""
+        lowest = max(LOWEST_LEVEL, min(stage.trainable))
+        flops = 0
+        for level in stage.active:
+            shape = self._levels[level]
+            if self._feeds(level, stage.active) and level >= lowest:
+                flops += product(rows, shape.q, shape.k)
+            flops += sum(
+                product(rows, shape.k, length) for source, length in shape.lengths.items() if source >= lowest
+            )
+        return flops
+
+
+def planned_network_flops(run: RunSpec, learner: HierarchicalLearner) -> int:
+    """FLOPs of a run whose stages all have their number of steps; of a refinement, those of a typical one.
+
+    Restarts and earlier ends of stages are not foreseen.
+    """
+    hierarchy, test_samples = hierarchy_of(run.target), run.budget.test_samples
+    network = NetworkFlops(hierarchy, run.dim, learner.width)
+    levels = hierarchy.levels
+    if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
+        mode = learner.constants
+        looks = mode.max_steps // mode.check_every + 1
+        distilled = sum(network.distillation(level) for level in levels)
+        trained = mode.max_steps * network.exact_step() + looks * network.exact_look(mode.checked_samples)
+        return trained + distilled + network.value(levels, (), test_samples)
+    stages = stages_of(learner, hierarchy)
+    if isinstance(learner, AlgorithmOne) and learner.search is not None:
+        search = learner.search
+        held_out = max(1, round(search.validation_fraction * run.n))
+        flops = 0
+        for wiring in search.connections or (tuple(hierarchy.connections.values()),):
+            told = Hierarchy(
+                hierarchy.widths,
+                hierarchy.alphas,
+                dict(zip(levels, wiring, strict=True)),
+                hierarchy.level_one_mean,
+            )
+            guess = NetworkFlops(told, run.dim, learner.width)
+            each = _planned_training(guess, stages, learner, run.n - held_out)
+            each += guess.value(stages[-1].active, stages[-1].tied, held_out)
+            flops += len(search.alphas or (None,)) * each
+        return flops + network.value(stages[-1].active, stages[-1].tied, test_samples)
+    trained = _planned_training(network, stages, learner, run.n)
+    return trained + network.value(stages[-1].active, stages[-1].tied, test_samples)
+
+
+def _planned_training(
+    network: NetworkFlops, stages: tuple[Stage, ...], learner: HierarchicalLearner, rows: int
+) -> int:
+    flops = 0
+    for stage in stages:
+        flops += 0 if stage.enters is None else network.distillation(stage.enters)
+        if stage.refines and not can_be_refined(network.parameters(tuple(network.hierarchy.levels)), rows):
+            continue
+        if stage.refines:
+            flops += network.refinement(stage, rows, min(TYPICAL_REFINEMENT_STEPS, stage.steps))
+        else:
+            flops += stage.steps * network.step(stage, learner.batch_size)
+    return flops
