@@ -80,6 +80,9 @@ class Known:
     def features(self, x: torch.Tensor) -> dict[int, torch.Tensor]:  # noqa: ARG002 - the protocol has it
         return {}
 
+    def forms(self) -> dict[int, torch.Tensor]:
+        return {}
+
 
 def problem_of(target: AnyTarget, dim: int = 6, inputs: object = GAUSSIAN) -> Problem:
     return pose(
