@@ -43,7 +43,7 @@ class Pack(Base):
 
     __tablename__ = "packs"
     __table_args__ = (
-        # In the order of the claims, so that one reads one row; /metrics counts on it without looking at the rows.
+        # In the order of the claims, so that one reads one row; PostgreSQL counts on it without looking at the rows.
         Index(
             "ix_packs_waiting",
             "queue",

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ from service.config import Settings
 from service.database import database_now
 from service.metrics import WorkCollector
 from service.models import AttemptOutcome, Worker
-from service.runs import lifecycle
+from service.runs import lifecycle, tallies
 from service.runs.moves import Failure
+from service.runs.resumption import retry_run
 from service.telemetry import JsonLines, Sieve, TextLines, parsed
 from tests.service.conftest import Api
 from tests.service.test_defects import away
@@ -184,6 +186,62 @@ def test_metrics_know_the_workers_and_what_they_lost(api: Api) -> None:
     assert found["bfc_fenced_writes_total"][()] >= 2
     assert found["bfc_lease_expired_total"][()] >= 1, AttemptOutcome.EXPIRED
     api.finish_all()
+
+
+def test_a_scrape_reads_no_table_that_grows_with_the_runs(api: Api) -> None:
+    """However many runs there are, none is looked at: tallies are summed, of packs those that wait or run are read."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    engine = api.app.state.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        scraped(api)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    tables = {name for statement in statements for name in re.findall(r"(?:FROM|JOIN) (\w+)", statement)}
+    assert tables == {"tallies", "packs", "workers"}
+    packs = [statement for statement in statements if "FROM packs" in statement]
+    assert all("WHERE packs.status" in statement for statement in packs)
+
+
+def test_no_counter_falls_whichever_process_answers(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when a failed run is tried again, nor when tallies are folded, nor from one process to the next."""
+    processes = [WorkCollector(api.database, api.settings) for _ in range(3)]
+    highest: dict[tuple, float] = {}
+
+    def scrape(number: int) -> None:
+        for family in processes[number % len(processes)].collect():
+            if family.type not in {"counter", "summary"}:
+                continue
+            for sample in family.samples:
+                key = (sample.name, *sorted(sample.labels.items()))
+                assert sample.value >= highest.get(key, 0.0), key
+                highest[key] = sample.value
+
+    monkeypatch.setattr(tallies, "FOLD_ROWS", 0)
+    experiment = api.submitted()
+    failed = api.claim()
+    scrape(0)
+    with api.database.writing() as session:
+        lifecycle.fail(session, failed, Failure("child_died", "it died"), is_shared=True)
+    scrape(1)
+    with api.database.writing() as session:
+        for run in failed.runs:
+            retry_run(session, run.id)
+    scrape(2)
+    for number in range(3, 30):
+        claim = api.claim()
+        if claim is None:
+            break
+        api.finish(claim)
+        scrape(number)
+        with api.database.writing() as session:
+            tallies.fold(session)
+    assert api.get(experiment["links"]["self"]).json()["status"] == "succeeded"
+    assert highest["bfc_runs_finished_total", ("learner_kind", "algorithm_1"), ("outcome", "failed")] >= 2
 
 
 def test_readiness_warns_of_a_worker_with_other_limits(api: Api) -> None:
