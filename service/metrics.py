@@ -154,7 +154,8 @@ def _reports(session: Session) -> Iterator[Metric]:
             func.count(),
             func.sum(Report.seconds),
             func.sum(Report.steps),
-            func.sum(Report.flops),
+            # In whole numbers the sum would overflow after months of work.
+            func.sum(cast(Report.flops, Double)),
             func.count(Report.solve_seconds),
             func.sum(Report.solve_seconds),
         )
