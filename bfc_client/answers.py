@@ -73,12 +73,18 @@ class ExperimentState(Answer):
     spec: dict[str, Any] | None = None
 
 
-class Calibration(Answer):
+class FlopsCalibration(Answer):
     """By what an estimate was corrected, and how far finished runs were from it."""
 
     factor: float
     runs: int
     median_error: float
+
+
+class Calibration(FlopsCalibration):
+    """The same of the seconds; ``flops`` is null where too few runs counted them."""
+
+    flops: FlopsCalibration | None = None
 
 
 class LearnerCost(Answer):

@@ -1,8 +1,8 @@
 """Counts the FLOPs of what torch is asked to do, call by call, while it runs.
 
 The counter sees the shapes of every product, factorisation and solve, wherever it stands in the code, so no formula can
-drift from what is computed. It costs a microsecond or two a call: nothing for blocks of a gram, too much for the
-optimiser steps of a network. Work outside torch, and work that was lent, is charged by :func:`charge` and
+drift from what is computed. It costs every call a little: nothing for blocks of a gram, too much for the optimiser
+steps of a network. Work outside torch, and work that was lent, is charged by :func:`charge` and
 :func:`charged`. The tests compare it with torch's own ``FlopCounterMode``, which stands a layer deeper: there it would
 see every call by itself, at four times the price, and make some of them take another way.
 """

@@ -8,7 +8,7 @@ Letters: b rows of a batch, i length of h_ℓ, m rows of W, k rows of K, r rows 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from bfc_core.flops.algebra import cholesky, eigendecomposition, product, singular_vectors, triangular_solve
 from bfc_core.specs import LOWEST_LEVEL, AlgorithmOne, HierarchicalLearner, Hierarchy, RunSpec, hierarchy_of
@@ -184,8 +184,23 @@ def planned_network_flops(run: RunSpec, learner: HierarchicalLearner) -> int:
 
     Restarts and earlier ends of stages are not foreseen.
     """
-    hierarchy, test_samples = hierarchy_of(run.target), run.budget.test_samples
-    network = NetworkFlops(hierarchy, run.dim, learner.width)
+    told = hierarchy_of(run.target)
+    shape = tuple(told.widths.items()), tuple(told.connections.items())
+    return _planned(learner, *shape, run.n, run.dim, run.budget.test_samples)
+
+
+@lru_cache(maxsize=4096)
+def _planned(
+    learner: HierarchicalLearner,
+    widths: tuple[tuple[int, int], ...],
+    connections: tuple[tuple[int, tuple[int, ...]], ...],
+    n: int,
+    dim: int,
+    test_samples: int,
+) -> int:
+    """What a run's seed and α do not change, once for all of them: a plan has thousands."""
+    hierarchy = Hierarchy(dict(widths), {level: 1.0 for level, _ in widths}, dict(connections), 0.0)
+    network = NetworkFlops(hierarchy, dim, learner.width)
     levels = hierarchy.levels
     if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
         mode = learner.constants
@@ -196,7 +211,7 @@ def planned_network_flops(run: RunSpec, learner: HierarchicalLearner) -> int:
     stages = stages_of(learner, hierarchy)
     if isinstance(learner, AlgorithmOne) and learner.search is not None:
         search = learner.search
-        held_out = max(1, round(search.validation_fraction * run.n))
+        held_out = max(1, round(search.validation_fraction * n))
         flops = 0
         for wiring in search.connections or (tuple(hierarchy.connections.values()),):
             told = Hierarchy(
@@ -205,12 +220,12 @@ def planned_network_flops(run: RunSpec, learner: HierarchicalLearner) -> int:
                 dict(zip(levels, wiring, strict=True)),
                 hierarchy.level_one_mean,
             )
-            guess = NetworkFlops(told, run.dim, learner.width)
-            each = _planned_training(guess, stages, learner, run.n - held_out)
+            guess = NetworkFlops(told, dim, learner.width)
+            each = _planned_training(guess, stages, learner, n - held_out)
             each += guess.value(stages[-1].active, stages[-1].tied, held_out)
             flops += len(search.alphas or (None,)) * each
         return flops + network.value(stages[-1].active, stages[-1].tied, test_samples)
-    trained = _planned_training(network, stages, learner, run.n)
+    trained = _planned_training(network, stages, learner, n)
     return trained + network.value(stages[-1].active, stages[-1].tied, test_samples)
 
 

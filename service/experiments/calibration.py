@@ -1,18 +1,19 @@
-"""How long runs really take here: the estimates of a plan, corrected by what finished runs of a kind took.
+"""What runs really cost here: the estimates of a plan, corrected by what finished runs of a kind took and counted.
 
 An estimate counts operations at the rates of one measured core. This deployment's machine, threads and neighbours are
-other ones, by a factor that its own reports know.
+other ones, by a factor that its own reports know. FLOPs are the same on every machine; what a plan does not know of
+them is when work ends early, or goes on because a minimum is not good enough.
 """
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bfc_core.packing import estimate_run
+from bfc_core.packing import estimate_run, planned_flops
 from bfc_core.specs import RunSpec
 from service.models import Report, Run, RunStatus
 
@@ -28,7 +29,7 @@ class Calibration:
     """What finished runs of one kind of learner say about its estimates."""
 
     factor: float
-    """Median of seconds taken over seconds estimated."""
+    """Median of seconds taken (FLOPs counted) over those estimated."""
 
     runs: int
     """Finished runs that were looked at."""
@@ -36,22 +37,38 @@ class Calibration:
     median_error: float
     """e: half of these runs took between 1 / (1 + e) and 1 + e times the corrected estimate."""
 
+    flops: "Calibration | None" = None
+    """The same of the FLOPs, of those runs that counted them; None where they are too few."""
+
 
 def calibrations(session: Session, kinds: Iterable[str]) -> dict[str, Calibration]:
     """The calibration of every kind of learner of which enough runs have succeeded here."""
-    found = {kind: _calibration(_ratios(session, kind)) for kind in set(kinds)}
-    return {kind: calibration for kind, calibration in found.items() if calibration is not None}
+    found: dict[str, Calibration] = {}
+    for kind in set(kinds):
+        seconds, flops = _ratios(session, kind)
+        calibration = _calibration(seconds)
+        if calibration is not None:
+            found[kind] = replace(calibration, flops=_calibration(flops))
+    return found
 
 
-def _ratios(session: Session, kind: str) -> list[float]:
+def _ratios(session: Session, kind: str) -> tuple[list[float], list[float]]:
+    """What finished runs took over what was estimated: of their seconds, and of their FLOPs where they counted."""
     rows = session.execute(
-        select(Run.spec, Report.seconds)
+        select(Run.spec, Report.seconds, Report.flops)
         .join(Report, Report.run_id == Run.id)
         .where(Run.learner_kind == kind, Run.status == RunStatus.SUCCEEDED, Report.seconds > 0)
         .order_by(Report.created_at.desc(), Run.id)
         .limit(NEWEST)
     ).all()
-    return [row.seconds / estimate_run(RunSpec.model_validate(row.spec)).seconds for row in rows]
+    specs = [RunSpec.model_validate(row.spec) for row in rows]
+    seconds = [row.seconds / estimate_run(spec).seconds for row, spec in zip(rows, specs, strict=True)]
+    flops = [
+        row.flops / planned
+        for row, spec in zip(rows, specs, strict=True)
+        if row.flops and (planned := planned_flops(spec))
+    ]
+    return seconds, flops
 
 
 def _calibration(ratios: list[float]) -> Calibration | None:

@@ -87,7 +87,7 @@ def plan(
     """Plan the cells of an experiment that have no answer yet.
 
     Args:
-        calibrated: by kind of learner, what corrects the estimated seconds; nothing is corrected without.
+        calibrated: by kind of learner, what corrects the estimated seconds and FLOPs; nothing is corrected without.
         pack_members: most runs of a pack; None: as many as are fastest.
 
     Raises:
@@ -114,7 +114,7 @@ def plan(
                 len(of_learner) - len(open_cells),
                 sum(e.seconds for e in singles) * factors.get(learner.kind, 1.0),
                 memory,
-                flops,
+                round(flops * _flops_factor(calibrated.get(learner.kind))),
                 calibrated.get(learner.kind),
             )
         )
@@ -149,6 +149,10 @@ def _corrected(pack: Sequence[RunSpec], factors: Mapping[str, float]) -> Estimat
         return estimate
     seconds = sum(estimate_run(run).seconds * factors.get(run.learner.kind, 1.0) for run in pack)
     return replace(estimate, seconds=seconds)
+
+
+def _flops_factor(calibration: Calibration | None) -> float:
+    return 1.0 if calibration is None or calibration.flops is None else calibration.flops.factor
 
 
 def _distinct_estimates(cells: Sequence[RunSpec]) -> tuple[list[Estimate], int]:

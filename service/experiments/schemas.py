@@ -46,6 +46,14 @@ class ExperimentRead(ExperimentSummary):
     spec: ExperimentSpec
 
 
+class FlopsCalibrationRead(BaseModel):
+    """What finished runs of a kind of learner counted over what plans expected."""
+
+    factor: float = Field(description="by which the estimate was multiplied: a median")
+    runs: int = Field(description="of the runs that were looked at, those that counted")
+    median_error: float = Field(description="as that of the seconds")
+
+
 class CalibrationRead(BaseModel):
     """What finished runs of a kind of learner say about its estimates on this deployment."""
 
@@ -53,6 +61,7 @@ class CalibrationRead(BaseModel):
         description="by which the estimate was multiplied: median of seconds taken over estimated"
     )
     runs: int = Field(description="newest succeeded runs of this kind that were looked at")
+    flops: FlopsCalibrationRead | None = Field(description="null while fewer than five runs have counted")
     median_error: float = Field(
         description="e: half of those runs took between 1 / (1 + e) and 1 + e times the corrected estimate"
     )
@@ -68,7 +77,7 @@ class LearnerPlanRead(BaseModel):
     estimated_seconds: float
     estimated_memory_bytes: int
     estimated_flops: int = Field(
-        description="floating-point operations of runs that end as planned; tells learners apart on any machine"
+        description="floating-point operations, corrected where learners are calibrated; the same on every machine"
     )
     calibration: CalibrationRead | None = Field(
         description="null while fewer than five runs of this kind have succeeded: the estimate is as it was counted"

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from bfc_core.packing import estimate_run
+from bfc_core.packing import estimate_run, planned_flops
 from bfc_core.specs import Metrics, Outcome, Report, RunSpec
 from tests.service.conftest import SMALL, Api
 
@@ -66,3 +66,29 @@ def test_what_is_accepted_counts_against_quotas_as_it_was_planned(api: Api) -> N
     assert stored == pytest.approx(planned["estimated_seconds"])
     api.finish_all()
     assert api.get(f"/v1/experiments/{experiment['id']}").json()["status"] == "succeeded"
+
+
+def test_flops_are_corrected_by_the_runs_that_counted_them(api: Api) -> None:
+    learner = {"kind": "forward_lofi"}
+    body = spec(300, 4, learner)
+    counted = plan(api, body)["learners"][0]
+
+    def counting(run: RunSpec) -> Report:
+        flops = 3 * planned_flops(run) if run.seed >= 5 else None
+        seconds = 2 * estimate_run(run).seconds
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=0.5), seconds=seconds, flops=flops)
+
+    api.submitted(**spec(0, 9, learner))
+    api.finish_all(counting)
+    four = plan(api, body)["learners"][0]
+    assert (four["calibration"]["runs"], four["calibration"]["flops"]) == (9, None), (
+        "four counts say too little"
+    )
+    assert four["estimated_flops"] == counted["estimated_flops"]
+
+    api.submitted(**spec(9, 1, learner))
+    api.finish_all(counting)
+    five = plan(api, body)["learners"][0]
+    assert five["calibration"]["flops"] == {"factor": 3.0, "runs": 5, "median_error": 0.0}
+    assert five["calibration"]["factor"] == pytest.approx(2.0)
+    assert five["estimated_flops"] == 3 * counted["estimated_flops"]

@@ -103,7 +103,9 @@ def test_equal_budgets_are_not_remarked_on(api: Api) -> None:
 
 
 def test_a_plan_expects_the_flops_of_every_learner_and_counts_what_is_reused_as_nothing(api: Api) -> None:
-    body = SMALL | {"seeds": [71, 72]}
+    # Of these no other test of the module has finished enough for a calibration.
+    learners = [{"kind": "joint"}, {"kind": "staged_spectral"}]
+    body = SMALL | {"seeds": [71, 72], "learners": learners}
     answer = api.client.post("/v1/experiments", json=body, params={"dry_run": True}).json()
     by_kind: dict[str, int] = {}
     for run in ExperimentSpec.model_validate(answer["spec"]).runs():
@@ -113,7 +115,7 @@ def test_a_plan_expects_the_flops_of_every_learner_and_counts_what_is_reused_as_
     api.submitted(**body)
     api.finish_all()
     again = api.client.post("/v1/experiments", json=body, params={"dry_run": True}).json()
-    assert (again["reused_cells"], again["estimated_flops"]) == (8, 0)
+    assert (again["reused_cells"], again["estimated_flops"]) == (4, 0)
 
 
 def test_flops_are_counted_for_the_operator(api: Api) -> None:
