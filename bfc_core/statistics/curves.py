@@ -146,8 +146,10 @@ def _warnings(curves: Sequence[Curve], cells: Sequence[ComplexityCell], delta: f
         warnings.append(f"not monotone in n, first and last crossing may differ: {names}")
     if any(cell.found.seeds * delta < 1 - 1e-9 for cell in cells):
         fewest = min(cell.found.seeds for cell in cells)
+        # The reciprocal of a denormal number is infinite, which is no number of seeds.
+        needed = math.ceil(min(1 / delta, 1e15) - 1e-9)
         warnings.append(
-            f"delta = {delta:g} needs at least {math.ceil(1 / delta - 1e-9)} seeds and there are {fewest} at some n: "
+            f"delta = {delta:g} needs at least {needed} seeds and there are {fewest} at some n: "
             "the worst seed stands for the quantile, and the interval is too narrow"
         )
     if any(not curve.errors for curve in curves):

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from service.config import Settings
 from service.database import database_now
+from service.metrics import WorkCollector
 from service.models import Worker
 from service.runs import lifecycle
 from tests.service.conftest import SMALL, serve, settings_for
@@ -30,12 +31,14 @@ def claim(api, queue: str) -> lifecycle.Claim | None:
 
 
 def scraped(api) -> dict[tuple[str, str], float]:
+    for collector in api.app.state.metrics.registry._collector_to_names:
+        if isinstance(collector, WorkCollector):
+            collector.forget()
     found = re.findall(r'^(bfc_\w+){queue="([\w.]+)"} (\S+)$', api.get("/metrics").text, re.MULTILINE)
     return {(name, queue): float(value) for name, queue, value in found}
 
 
-def test_networks_wait_for_gpus_and_the_rest_for_cores(split, monkeypatch) -> None:
-    monkeypatch.setattr("service.metrics.CACHE_SECONDS", 0.0)
+def test_networks_wait_for_gpus_and_the_rest_for_cores(split) -> None:
     empty = scraped(split)
     for name in (
         "bfc_queue_packs",

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,12 +100,17 @@ def test_processes_with_wrong_passwords_do_not_tell_them(tmp_path: Path) -> None
 def test_a_line_about_a_request_carries_its_id(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     answer = api.get("/v1/targets")
-    lines = [parsed(each.getMessage()) for each in caplog.records]
-    [fields] = [
-        f
-        for event, f in lines
-        if event == "request.answered" and f["request_id"] == answer.headers["X-Request-Id"]
-    ]
+    found: list[dict] = []
+    until = time.monotonic() + 10
+    while not found and time.monotonic() < until:  # it is written after the answer has gone
+        time.sleep(0.01)
+        lines = [parsed(each.getMessage()) for each in list(caplog.records)]
+        found = [
+            f
+            for event, f in lines
+            if event == "request.answered" and f["request_id"] == answer.headers["X-Request-Id"]
+        ]
+    [fields] = found
     assert (fields["status"], fields["path"]) == (200, "/v1/targets")
 
 

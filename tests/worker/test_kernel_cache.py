@@ -46,7 +46,9 @@ def test_the_cache_holds_what_its_limit_allows(tmp_path: Path, limit: int, files
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         for old in (tmp_path / "checkpoints").iterdir():
             old.unlink()
-        _train(job(tmp_path, limit), PipeObserver(lower, None))
+        asked = job(tmp_path, limit)
+        specs = [RunSpec.model_validate(spec) for spec in asked.specs]
+        _train(asked, specs, PipeObserver(lower, None))
         upper.close()
         report = json.loads(json.loads((tmp_path / "result.json").read_text())["reports"][0])
         answers.append(report["metrics"])

@@ -55,6 +55,13 @@ def test_diverged_runs_are_counted_and_lost_runs_said() -> None:
     assert any("1 runs have no result" in word for word in complexity_of(changed, 0.05, 0.2).warnings)
 
 
+def test_the_least_delta_that_a_number_can_be_has_a_warning_too() -> None:
+    warnings = complexity_of(rows(), eps=0.05, delta=5e-324).warnings
+    assert any(
+        "delta = 4.94066e-324 needs at least 1000000000000000 seeds" in warning for warning in warnings
+    )
+
+
 def test_the_classification_error_is_a_metric_of_its_own() -> None:
     found = complexity_of(rows(), eps=0.2, delta=0.2, metric="error")
     assert {cell.found.first.censored for cell in found.cells} == {"above"}
