@@ -587,8 +587,10 @@ def test_an_experiment_is_what_its_runs_make_it(
 
 @pytest.mark.servers
 def test_who_freezes_in_a_transaction_does_not_hold_a_pack_for_ever(new_postgres: str) -> None:
-    upgrade(frozen := open_database(new_postgres, idle_timeout=timedelta(seconds=0.5)))
-    bench = Bench(open_database(new_postgres))
+    # The tables are made without the short limit: a machine that stands still between two of them is no defect.
+    upgrade(database := open_database(new_postgres))
+    frozen = open_database(new_postgres, idle_timeout=timedelta(seconds=0.5))
+    bench = Bench(database)
     experiment = bench.accept()
     claim = bench.claimed()
     bench.expire(claim)

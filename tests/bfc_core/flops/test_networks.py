@@ -127,7 +127,8 @@ def test_a_value_and_a_refinement_count_what_torch_counts(target: dict[str, Any]
             network.with_tied(levels).forward(pack.flat, pack.lifts, pack.alphas, data.x[None], stage.active)
         assert counter.get_total_flops() == closed.value(stage.active, levels, run.n)
     tied = network.with_tied(stage.tied)
-    moved = pack.flat + 0.01 * torch.randn_like(pack.flat)
+    noise = torch.randn(pack.flat.shape, generator=torch.Generator().manual_seed(1), dtype=pack.flat.dtype)
+    moved = pack.flat + 0.01 * noise
     y = tied.forward(moved, pack.lifts, pack.alphas, data.x[None], stage.active).output[0]
     refinement = Refinement(
         tied, pack.lifts, pack.alphas, pack.movable, data.x, y, None, Objective("squared"), stage.active,
