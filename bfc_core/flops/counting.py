@@ -4,7 +4,7 @@ The counter sees the shapes of every product, factorisation and solve, wherever 
 drift from what is computed. It costs every call a little: nothing for blocks of a gram, too much for the optimiser
 steps of a network. Work outside torch, and work that was lent, is charged by :func:`charge` and
 :func:`charged`. The tests compare it with torch's own ``FlopCounterMode``, which stands a layer deeper: there it would
-see every call by itself, at four times the price, and make some of them take another way.
+see every call by itself, at a higher price, and make some of them take another way.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
