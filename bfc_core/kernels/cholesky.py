@@ -109,7 +109,7 @@ def solve_with_factor(
 def inverse_diagonal(
     factor: Float[Tensor, "n n"], advanced: Callable[[], None] = lambda: None
 ) -> Float[Tensor, " n"]:
-    """Diagonal of (L Lᵀ)⁻¹: squared column norms of L⁻¹, a panel of columns at a time (n³/3 multiply-adds)."""
+    """Diagonal of (L Lᵀ)⁻¹: squared column norms of L⁻¹, a panel of columns at a time (n³/3 operations)."""
     n = factor.shape[0]
     diagonal = torch.zeros(n, dtype=factor.dtype, device=factor.device)
     blocks = _blocks(n)

@@ -1,6 +1,6 @@
 """The choice of ``ridge`` for many samples: a few exact refits instead of one eigendecomposition.
 
-A Cholesky factor and the diagonal of its inverse take 2/3 n³ multiply-adds and run at the speed of matrix
+A Cholesky factor and the diagonal of its inverse take 2/3 n³ operations and run at the speed of matrix
 products; an eigendecomposition takes ten times as long (docs/decisions/0002-ridge-by-refits.md). So the path is
 bracketed on a subsample, where an eigendecomposition is cheap, and then walked downhill over the same grid with
 the exact error of all n samples. What differs from ``ridge.solve_by_eigendecomposition``: ridges far from the
