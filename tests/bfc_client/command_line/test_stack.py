@@ -28,6 +28,8 @@ def environment(**changes):
 def start(tmp_path):
     """Start the command in an empty folder; whatever a test leaves running is ended."""
     started = []
+    # As in a terminal: what a shell starts in the background, such as this suite, passes a deaf Ctrl-C on.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments, **changes):
         process = subprocess.Popen(
@@ -46,6 +48,7 @@ def start(tmp_path):
         if process.poll() is None:
             process.terminate()
         process.communicate(timeout=60)
+    signal.signal(signal.SIGINT, heard)
 
 
 def processes_in(folder):
