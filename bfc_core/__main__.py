@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from bfc_core.errors import BfcError
 from bfc_core.manifest import manifest_of
 from bfc_core.packing import packs_of
+from bfc_core.posing import PosedProblems
 from bfc_core.run import execute_pack
 from bfc_core.specs import ExperimentSpec, Measurement, Outcome, Report, RunSpec, faults_of, label_of
 
@@ -83,9 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     positions = {id(run): position for position, run in enumerate(runs)}
     is_gpu = options.device.startswith("cuda")
     packs = packs_of(runs, gpu_memory_bytes=_half_of_memory(options.device) if is_gpu else None)
+    posed = PosedProblems()
     for number, pack in enumerate(packs, 1):
         title = f"pack {number}/{len(packs)} ({label_of(pack[0].learner)}, {len(pack)} runs)"
-        for run, report in zip(pack, _execute(pack, title, options), strict=True):
+        for run, report in zip(pack, _execute(pack, title, options, posed), strict=True):
             reports[positions[id(run)]] = report
     manifest = manifest_of(spec, device=options.device, threads=torch.get_num_threads())
     document = {
@@ -103,10 +105,14 @@ def _half_of_memory(device: str) -> int:
     return free // 2
 
 
-def _execute(pack: list[RunSpec], title: str, options: argparse.Namespace) -> list[Report]:
+def _execute(
+    pack: list[RunSpec], title: str, options: argparse.Namespace, posed: PosedProblems
+) -> list[Report]:
     started = time.monotonic()
     try:
-        return execute_pack(pack, TerminalObserver(title), options.device, cuda_graphs=options.cuda_graphs)
+        return execute_pack(
+            pack, TerminalObserver(title), options.device, cuda_graphs=options.cuda_graphs, posed=posed
+        )
     except BfcError as error:
         seconds = (time.monotonic() - started) / len(pack)
         return [Report(outcome=Outcome.FAILED, seconds=seconds, message=str(error)) for _ in pack]

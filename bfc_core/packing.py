@@ -187,16 +187,26 @@ def _gram_key(run: RunSpec) -> Hashable:
 
 
 def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
-    """Keep the arms of one seed together, so that their common stages are trained once."""
-    arms: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
+    """Keep the arms of one seed together, so that their common stages are trained once.
+
+    Seeds stay together too, whatever n: a target and its test rows are then drawn once a pack and not once a size.
+    """
+    target_of = _target_names(group)
+    seeds: defaultdict[Hashable, defaultdict[int, list[RunSpec]]] = defaultdict(lambda: defaultdict(list))
     for run in group:
-        arms[(run.target.canonical_json(), run.n, run.seed)].append(run)
+        seeds[target_of[id(run.target)], run.seed][run.n].append(run)
     packs: list[list[RunSpec]] = [[]]
-    for members in arms.values():
-        if packs[-1] and len(packs[-1]) + len(members) > max_members:
-            packs.append([])
-        packs[-1].extend(members)
+    for sizes in seeds.values():
+        for members in sizes.values():
+            if packs[-1] and len(packs[-1]) + len(members) > max_members:
+                packs.append([])
+            packs[-1].extend(members)
     return packs
+
+
+def _target_names(group: Iterable[RunSpec]) -> dict[int, str]:
+    """The canonical JSON of every target by its ``id``: runs of a grid share one object, and its text is long."""
+    return {key: target.canonical_json() for key, target in {id(r.target): r.target for r in group}.items()}
 
 
 def fastest_members(run: RunSpec, learner: Recipe) -> int:
@@ -245,11 +255,20 @@ def _short_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
 
 
 def _grams_together(group: list[RunSpec]) -> list[RunSpec]:
-    """Runs that share a gram beside each other, the largest first, so that it contains those that follow."""
-    families: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
-    for position, run in enumerate(group):
-        families[_gram_key(run) or position].append(run)
-    return [run for family in families.values() for run in sorted(family, key=lambda run: -run.n)]
+    """Runs that share a gram beside each other, the largest first, so that it contains those that follow.
+
+    Families of one seed follow each other: its targets and test rows are then drawn once for all of them.
+    """
+    target_of = _target_names(group)
+    seeds: defaultdict[int, defaultdict[Hashable, list[RunSpec]]] = defaultdict(lambda: defaultdict(list))
+    for run in group:
+        seeds[run.seed][_gram_key(run) or target_of[id(run.target)]].append(run)
+    return [
+        run
+        for families in seeds.values()
+        for name, family in families.items()
+        for run in (family if isinstance(name, str) else sorted(family, key=lambda run: -run.n))
+    ]
 
 
 def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted, ResourceLimitExceeded
-from bfc_core.evaluation import Problem, pose, report_of
+from bfc_core.evaluation import Problem, report_of
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import shared_memory_bytes
 from bfc_core.kernels.shared import EigendecompositionFolder, SharedGrams
@@ -21,6 +21,7 @@ from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
 from bfc_core.learners.predictor import Fitted
 from bfc_core.learners.recursive_feature_machine import FittedFeatureMachine, fit_recursive_feature_machine
 from bfc_core.packing import estimate_run, shares_a_gram
+from bfc_core.posing import PosedProblems
 from bfc_core.seeding import generator_for
 from bfc_core.specs import KernelRidge, Measurement, Outcome, RecursiveFeatureMachine, Report, RunSpec
 from bfc_core.specs.baselines import Baseline
@@ -61,6 +62,7 @@ class KernelPack:
         checkpoints: where finished reports are kept, or None.
         memory_limit_bytes: most bytes that one run may plan for, or None.
         folder: where eigendecompositions are kept between packs, or None.
+        posed: draws what runs learn from; what several of them share is drawn once.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class KernelPack:
         checkpoints: CheckpointFolder | None,
         memory_limit_bytes: int | None,
         folder: EigendecompositionFolder | None = None,
+        posed: PosedProblems | None = None,
     ) -> None:
         self.specs, self.observer = specs, observer
+        self._posed = posed or PosedProblems()
         kept = max((shared_memory_bytes(run.n) for run in specs if shares_a_gram(run, specs)), default=0)
         self.shared = SharedGrams(kept, folder)
         self.checkpoints, self.memory_limit_bytes = checkpoints, memory_limit_bytes
@@ -112,7 +116,7 @@ class KernelPack:
         if run in self.observer.cancelled():
             return Report(outcome=Outcome.CANCELLED, seconds=0.0, message="cancelled on request")
         started = time.monotonic()
-        problem = pose(self.specs[run])
+        problem = self._posed.pose(self.specs[run])
         posed = time.monotonic()
         counter = FlopCounter()
         try:
