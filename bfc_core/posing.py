@@ -12,7 +12,7 @@ from bfc_core.specs import RunSpec
 from bfc_core.truth import Truth
 
 KEPT_BYTES = 64 * 2**20
-"""Most bytes that are kept for runs that may come: some twenty test sets of the usual size with what is true of them."""
+"""Most bytes that are kept for runs that may come: some twenty test sets of the usual size and what is true of them."""
 
 KEPT_TRUTHS = 32
 """Most targets that are kept: the planner puts runs of one seed beside each other."""

@@ -110,7 +110,7 @@ class Truth:
         return DegreeBasis.of(self.degree_parts)
 
     def nbytes(self) -> int:
-        """Bytes of everything that is held now; parts by degree, which other truths may share, are bounded elsewhere."""
+        """Bytes of everything that is held now but parts by degree, which other truths may share."""
         total = self.every.x.nbytes + self.every.y.nbytes + self.every.nbytes()
         if self.first is not self.every:
             total += self.first.nbytes()
