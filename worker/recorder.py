@@ -21,12 +21,13 @@ from service.config import Settings
 from service.database import Database
 from service.models import AttemptOutcome
 from service.runs import claims, lifecycle
-from service.runs.claims import Claim, FencedError
+from service.runs.claims import Claim, FencedError, News, Wishes
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
-_BATCH = 500
+_BATCH = 2000
+"""Measurements of one transaction: what a pack of a second leaves is one, and others wait some ten milliseconds."""
 
 Answer = TypeVar("Answer")
 
@@ -39,6 +40,11 @@ class _Pending:
     progress: tuple[int, int] | None = None
     checkpoint: tuple[int, str, str] | None = None
     stopped: set[UUID] = field(default_factory=set)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be written."""
+        return not (self.measurements or self.progress or self.checkpoint or self.stopped)
 
 
 class Recorder:
@@ -55,7 +61,8 @@ class Recorder:
         self._pending = _Pending()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name=f"recorder-{claim.pack_id}", daemon=True)
-        self._next_heartbeat = 0.0
+        # The claim has begun the lease a moment ago.
+        self._next_heartbeat = time.monotonic() + settings.heartbeat_interval.total_seconds()
         self._next_progress = 0.0
         self.cancelled: frozenset[UUID] = frozenset()
         self.is_fenced = False
@@ -137,7 +144,7 @@ class Recorder:
             while len(taken.measurements) > _BATCH:
                 self._write_batch(taken)
             with self._database.writing() as session:
-                self._write(session, taken)
+                self._write(session, taken, is_last=True)
                 answer = how(session)
                 before_commit()
             return answer
@@ -151,13 +158,8 @@ class Recorder:
         pause = self._settings.control_interval.total_seconds()
         while not self._stopped.wait(pause):
             try:
-                self._beat()
-                if time.monotonic() >= self._next_progress:
-                    self._flush()
-                    self._next_progress = time.monotonic() + self._settings.progress_interval.total_seconds()
-                with self._database.reading() as session:
-                    self.cancelled = claims.cancel_requests(session, self._claim)
-                    self.is_held = claims.is_held(session, self._claim)
+                wishes = self._turn()
+                self.cancelled, self.is_held = wishes.cancelled, wishes.is_held
             except FencedError:
                 logger.warning("attempt.fenced pack_id=%s fence=%s", self._claim.pack_id, self._claim.fence)
                 self.is_fenced = True
@@ -168,21 +170,31 @@ class Recorder:
                 # Silence would let the lease run out; the next turn tries again.
                 logger.exception("attempt.recording_failed pack_id=%s", self._claim.pack_id)
 
-    def _beat(self) -> None:
-        if time.monotonic() < self._next_heartbeat:
-            return
-        with self._database.writing() as session:
-            claims.heartbeat(session, self._claim, self._settings.lease)
-        self._next_heartbeat = time.monotonic() + self._settings.heartbeat_interval.total_seconds()
-
-    def _flush(self) -> None:
-        """Write what is kept."""
-        with self._taken() as taken:
-            while taken.measurements:
-                self._write_batch(taken)
-            if taken.checkpoint or taken.stopped or taken.progress:
+    def _turn(self) -> Wishes:
+        """Write what is due and look at what others want, in one transaction."""
+        now = time.monotonic()
+        if now >= self._next_progress:
+            with self._taken() as taken:
+                if taken.is_empty and now < self._next_heartbeat:
+                    return self._look()
+                while len(taken.measurements) > _BATCH:
+                    self._write_batch(taken)
                 with self._database.writing() as session:
                     self._write(session, taken)
+                    wishes = claims.wishes(session, self._claim)
+            self._next_progress = time.monotonic() + self._settings.progress_interval.total_seconds()
+        elif now >= self._next_heartbeat:
+            with self._database.writing() as session:
+                claims.heartbeat(session, self._claim, self._settings.lease)
+                wishes = claims.wishes(session, self._claim)
+        else:
+            return self._look()
+        self._next_heartbeat = now + self._settings.heartbeat_interval.total_seconds()
+        return wishes
+
+    def _look(self) -> Wishes:
+        with self._database.reading() as session:
+            return claims.wishes(session, self._claim)
 
     @contextmanager
     def _taken(self) -> Iterator[_Pending]:
@@ -204,15 +216,13 @@ class Recorder:
 
     def _write_batch(self, taken: _Pending) -> None:
         with self._database.writing() as session:
-            claims.record_measurements(session, self._claim, taken.measurements[:_BATCH])
+            claims.record(session, self._claim, News(taken.measurements[:_BATCH]), self._settings.lease)
         del taken.measurements[:_BATCH]
 
-    def _write(self, session: Session, taken: _Pending) -> None:
-        if taken.measurements:
-            claims.record_measurements(session, self._claim, taken.measurements)
-        if taken.checkpoint is not None:
-            claims.record_checkpoint(session, self._claim, *taken.checkpoint)
+    def _write(self, session: Session, taken: _Pending, *, is_last: bool = False) -> None:
+        if is_last and taken.is_empty:
+            return
+        news = News(taken.measurements, taken.checkpoint, taken.progress)
+        claims.record(session, self._claim, news, self._settings.lease, is_last=is_last)
         if taken.stopped:
             lifecycle.settle_cancelled(session, self._claim, taken.stopped)
-        if taken.progress is not None:
-            claims.record_progress(session, self._claim, *taken.progress)

@@ -122,13 +122,7 @@ def record_progress(session: Session, claim: Claim, step: int, steps: int) -> No
     Raises:
         FencedError: the claim is over.
     """
-    now = database_now(session)
-    guard(session, claim, now, step=step, steps=steps)
-    pack = session.get_one(Pack, claim.pack_id, populate_existing=True)
-    live = session.scalars(
-        select(Run.id).where(Run.id.in_(claim.run_ids), Run.status == RunStatus.RUNNING).order_by(Run.member)
-    ).all()
-    settle_progress(session, now, pack, live)
+    record(session, claim, News(progress=(step, steps)))
 
 
 def record_checkpoint(session: Session, claim: Claim, step: int, uri: str, sha256: str) -> None:
@@ -137,14 +131,7 @@ def record_checkpoint(session: Session, claim: Claim, step: int, uri: str, sha25
     Raises:
         FencedError: the claim is over.
     """
-    guard(
-        session,
-        claim,
-        database_now(session),
-        checkpoint_step=step,
-        checkpoint_uri=uri,
-        checkpoint_sha256=sha256,
-    )
+    record(session, claim, News(checkpoint=(step, uri, sha256)))
 
 
 def record_measurements(
@@ -155,7 +142,53 @@ def record_measurements(
     Raises:
         FencedError: the claim is over.
     """
-    guard(session, claim, database_now(session))
+    record(session, claim, News(measurements))
+
+
+@dataclass(frozen=True)
+class News:
+    """What an attempt has to tell: numbers, the newest checkpoint (step, uri, SHA-256), the newest (step, steps)."""
+
+    measurements: Sequence[tuple[UUID, Measurement]] = ()
+    checkpoint: tuple[int, str, str] | None = None
+    progress: tuple[int, int] | None = None
+
+
+def record(
+    session: Session, claim: Claim, news: News, lease: timedelta | None = None, *, is_last: bool = False
+) -> None:
+    """Store all of it under one guard, and renew the lease where one is given.
+
+    Args:
+        is_last: the claim ends in this very transaction, which says more to those who wait than its progress does.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    now = database_now(session)
+    values: dict[str, Any] = {}
+    if lease is not None:
+        values["lease_until"] = now + lease
+    if news.checkpoint is not None:
+        names = ("checkpoint_step", "checkpoint_uri", "checkpoint_sha256")
+        values |= zip(names, news.checkpoint, strict=True)
+    if news.progress is not None:
+        values |= zip(("step", "steps"), news.progress, strict=True)
+    guard(session, claim, now, **values)
+    _insert_measurements(session, claim, news.measurements)
+    if news.progress is not None and not is_last:
+        pack = session.get_one(Pack, claim.pack_id, populate_existing=True)
+        live = session.scalars(
+            select(Run.id)
+            .where(Run.id.in_(claim.run_ids), Run.status == RunStatus.RUNNING)
+            .order_by(Run.member)
+        ).all()
+        settle_progress(session, now, pack, live)
+
+
+def _insert_measurements(
+    session: Session, claim: Claim, measurements: Sequence[tuple[UUID, Measurement]]
+) -> None:
     if not measurements:
         return
     rows = [
@@ -225,7 +258,7 @@ def announce_artifacts(session: Session, claim: Claim, artifacts: Sequence[Annou
 
 def is_held(session: Session, claim: Claim) -> bool:
     """Whether the pack's experiment was paused: save, and give the claim back."""
-    return session.scalar(select(Pack.held_at).where(Pack.id == claim.pack_id)) is not None
+    return wishes(session, claim).is_held
 
 
 def cancel_requests(session: Session, claim: Claim) -> frozenset[UUID]:
@@ -234,19 +267,37 @@ def cancel_requests(session: Session, claim: Claim) -> frozenset[UUID]:
     Raises:
         FencedError: the claim is over.
     """
-    requested = session.execute(
-        select(Pack.cancel_requested_at).where(
+    return wishes(session, claim).cancelled
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What others want of a claim's owner: runs that shall stop; and whether the experiment was paused."""
+
+    cancelled: frozenset[UUID]
+    is_held: bool
+
+
+def wishes(session: Session, claim: Claim) -> Wishes:
+    """Look at them; one statement where nothing is to be cancelled.
+
+    Raises:
+        FencedError: the claim is over.
+    """
+    found = session.execute(
+        select(Pack.cancel_requested_at, Pack.held_at).where(
             Pack.id == claim.pack_id, Pack.fence == claim.fence, Pack.status == PackStatus.RUNNING
         )
     ).one_or_none()
-    if requested is None:
+    if found is None:
         raise FencedError(claim.pack_id, claim.fence)
-    if requested.cancel_requested_at is None:
-        return frozenset()
-    return frozenset(
-        session.scalars(
-            select(Run.id).where(
-                Run.id.in_(claim.run_ids), Run.status.in_([RunStatus.CANCELLING, RunStatus.CANCELLED])
+    cancelled: frozenset[UUID] = frozenset()
+    if found.cancel_requested_at is not None:
+        cancelled = frozenset(
+            session.scalars(
+                select(Run.id).where(
+                    Run.id.in_(claim.run_ids), Run.status.in_([RunStatus.CANCELLING, RunStatus.CANCELLED])
+                )
             )
         )
-    )
+    return Wishes(cancelled, found.held_at is not None)

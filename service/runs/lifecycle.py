@@ -57,6 +57,7 @@ __all__ = [
     "fail",
     "finish_cancelled",
     "has_due_wakeups",
+    "has_expired",
     "reap",
     "release",
     "settle_cancelled",
@@ -269,6 +270,14 @@ def reap(session: Session, crash_limit: int, limit: int = 50) -> list[Wakeup]:
         .execution_options(populate_existing=True)
     ).all()
     return _expire(session, now, expired, "lease_expired", crash_limit)
+
+
+def has_expired(session: Session) -> bool:
+    """Whether ``reap`` would find anything; takes no lock."""
+    expired = select(Pack.id).where(
+        Pack.status == PackStatus.RUNNING, Pack.lease_until < database_now(session)
+    )
+    return session.scalar(expired.limit(1)) is not None
 
 
 def take_over(session: Session, predecessor: str, crash_limit: int, *, mine: str) -> list[Wakeup]:
