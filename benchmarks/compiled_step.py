@@ -62,11 +62,11 @@ class OneStage:
         first, second = torch.zeros_like(flat), torch.zeros_like(flat)
         for rows, rates in zip(self.batches, self.rates, strict=True):
             rate, epsilon = (torch.tensor(number, dtype=flat.dtype) for number in rates)
-            step(flat, first, second, rows, rate, epsilon)
+            flat, first, second = step(flat, first, second, rows, rate, epsilon)
         return flat
 
-    def step(self) -> Callable[..., None]:
-        """One step, written plainly; moves parameters and moments in place."""
+    def step(self) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        """One step, written plainly: parameters and moments after it."""
         network, recipe, members, data = self.pack.network, self.recipe, self.members, self.data
         mean, lifts, alphas = network.hierarchy.level_one_mean, members.lifts, members.alphas
         levels = network.levels
@@ -82,7 +82,7 @@ class OneStage:
 
         def move(
             flat: Tensor, first: Tensor, second: Tensor, rows: Tensor, rate: Tensor, epsilon: Tensor
-        ) -> None:
+        ) -> tuple[Tensor, Tensor, Tensor]:
             x, y = data.x[rows].mT, data.y[rows]
             read = {0: x, 1: x * x - mean}
             output = torch.zeros_like(y)
@@ -120,9 +120,9 @@ class OneStage:
             gradient = torch.cat(gradients[::-1], 1)
             norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
             gradient = gradient * (recipe.clip_norm / norm.clamp_min(1e-30)).clamp_max(1.0)
-            first.lerp_(gradient, 1 - BETA_1)
-            second.mul_(BETA_2).addcmul_(gradient, gradient, value=1 - BETA_2)
-            flat.sub_(rate * first / (second.sqrt() + epsilon))
+            first = first.lerp(gradient, 1 - BETA_1)
+            second = BETA_2 * second + (1 - BETA_2) * gradient * gradient
+            return flat - rate * first / (second.sqrt() + epsilon), first, second
 
         def _regularizer(z: Tensor, level: int) -> Tensor:
             width, tie = network.width, ties[level]
