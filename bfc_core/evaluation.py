@@ -21,6 +21,9 @@ from bfc_core.targets.forms import level_forms
 from bfc_core.targets.images import UnknownFunction, draw_images
 from bfc_core.truth import FIRST_ROWS, Degrees, Truth
 
+DEGREE_ROWS = FIRST_ROWS
+"""Rows on which a predictor is taken apart by degree: always the first of the test samples."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -153,7 +156,7 @@ def _measured(
         accuracy = accuracy_of(predicted, problem.test_y)
         scaled, predicted = calibrated(predicted, problem.test_x[:, 0]), labels_of(predicted)
     coefficients = rows.directions.coefficients(scaled)
-    by_degree = truth.degree_basis.coefficients(scaled[:FIRST_ROWS])
+    by_degree = truth.degree_basis.coefficients(scaled[:DEGREE_ROWS])
     return Metrics(
         nmse=normalised_mse(predicted, problem.test_y),
         accuracy=accuracy,
