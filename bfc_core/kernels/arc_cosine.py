@@ -12,7 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.kernels.angle import complement_of_angle
+from bfc_core.kernels.angle import (
+    angles_of_pairs,
+    chunks,
+    complement_of_angle,
+    nearly_parallel,
+    sine_and_turned_cosine,
+)
 from bfc_core.kernels.base import Kernel
 
 
@@ -23,12 +29,24 @@ class ArcCosineKernel(Kernel):
     order: Literal[0, 1]
 
     def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        """The closed form; the zero vector is at a right angle to everything."""
+        """The closed form; the zero vector is at a right angle to everything but itself."""
         q = torch.mm(x, z.mT)
-        turn, sine = complement_of_angle(q, x.square().sum(1), z.square().sum(1))
+        a, b = x.square().sum(1), z.square().sum(1)
+        turn, sine = complement_of_angle(q, a, b)
+        near = nearly_parallel(turn)
+        values = turn.div_(pi) if self.order == 0 else q.mul_(turn).add_(sine).div_(pi)
+        for rows, columns in chunks(near, x.shape[1]):
+            values[rows, columns] = self._pairs(x[rows], z[columns], a[rows], b[columns])
+        return values
+
+    def _pairs(
+        self, x: Float[Tensor, "p d"], z: Float[Tensor, "p d"], a: Float[Tensor, " p"], b: Float[Tensor, " p"]
+    ) -> Float[Tensor, " p"]:
+        """Of nearly parallel rows, row by row."""
+        angle, turn = angles_of_pairs(x, z)
         if self.order == 0:
-            return turn.div_(pi)
-        return q.mul_(turn).add_(sine).div_(pi)
+            return turn / pi
+        return a.sqrt() * b.sqrt() * sine_and_turned_cosine(angle, turn) / pi
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """1, or ‖x‖²."""
