@@ -5,19 +5,13 @@ of rounding). That is good enough down to ``nearly_parallel``; of what lies belo
 asked.
 """
 
-from collections.abc import Iterator
 from math import pi
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.kernel_cost import BLOCK_ROWS
-
-Pairs = tuple[Int[Tensor, " p"], Int[Tensor, " p"]]
-"""Rows and columns of p entries of a block."""
-
-_NUMBERS_AT_ONCE = 2 * BLOCK_ROWS**2
+from bfc_core.kernels.distance import Pairs, distances_of_pairs
 
 
 def complement_of_angle(
@@ -51,26 +45,17 @@ def nearly_parallel(turn: Float[Tensor, "n m"], half_turn: float = pi) -> Pairs 
     return rows, columns
 
 
-def chunks(pairs: Pairs | None, dim: int) -> Iterator[Pairs]:
-    """The pairs, as many at a time as their rows take about the memory of two blocks."""
-    if pairs is None:
-        return
-    rows, columns = pairs
-    step = max(1, _NUMBERS_AT_ONCE // max(1, dim))
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step], columns[start : start + step]
-
-
 def angles_of_pairs(
-    x: Float[Tensor, "p d"], z: Float[Tensor, "p d"]
+    x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """t and π − t between row i of x and row i of z, both to the last digits, however small.
+    """t and π − t between the rows of p pairs, both to the last digits, however small.
 
     t = 2 atan2(‖x̂ − ẑ‖, ‖x̂ + ẑ‖) of the vectors of length one (Kahan, "How Futile are Mindless Assessments of
     Roundoff", 2006, section 12). Of two zero vectors t is 0.
     """
     x, z = _of_length_one(x), _of_length_one(z)
-    apart, together = (x - z).norm(dim=1), (x + z).norm(dim=1)
+    apart, together = distances_of_pairs(x, z, pairs), distances_of_pairs(x, -z, pairs)
+    together = together.masked_fill((apart == 0) & (together == 0), 1.0)
     return 2 * torch.atan2(apart, together), 2 * torch.atan2(together, apart)
 
 
@@ -81,7 +66,7 @@ def sine_and_turned_cosine(angle: Float[Tensor, " p"], turn: Float[Tensor, " p"]
     return torch.where(turn < torch.finfo(turn.dtype).eps ** 0.25, series, closed)
 
 
-def _of_length_one(x: Float[Tensor, "p d"]) -> Float[Tensor, "p d"]:
+def _of_length_one(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Divided by the largest coordinate first, whose square may be too small or too large a number."""
     tiny = torch.finfo(x.dtype).tiny
     x = x / x.abs().amax(dim=1, keepdim=True).clamp_min(tiny)

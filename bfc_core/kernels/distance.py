@@ -1,13 +1,21 @@
 """Pairwise Euclidean distances by one matrix product, and by differences where a product says too little."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from bfc_core.kernels.angle import chunks
+from bfc_core.kernel_cost import BLOCK_ROWS
+
+Pairs = tuple[Int[Tensor, " p"], Int[Tensor, " p"]]
+"""Rows and columns of p entries of a block."""
 
 COINCIDENT = 1e-14
 """‖x − z‖² below this share of ‖x‖² + ‖z‖² is rounding of the product."""
+
+MANY = 16
+"""Of a block's pairs more than one in so many: then one product for all of them is cheaper."""
+
+_NUMBERS_AT_ONCE = BLOCK_ROWS**2
 
 OFFSET = 16.0
 """Rows whose mean has so many times the square of their spread are shifted before anything is multiplied."""
@@ -24,8 +32,18 @@ def squared_distances(
     distances, squares = _by_product(*without_offset(x, z))
     is_near = distances < squares.mul_(torch.finfo(x.dtype).eps ** (1 / 3) if near is None else near)
     if bool(is_near.any()):
-        _fill_by_differences(distances, is_near, x, z)
+        rows, columns = is_near.nonzero(as_tuple=True)
+        distances[rows, columns] = _by_differences(x, z, (rows, columns))
     return distances
+
+
+def distances_of_pairs(
+    x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs
+) -> Float[Tensor, " p"]:
+    """‖x_i − z_j‖ of p pairs, close ones to the last digits."""
+    if MANY * len(pairs[0]) > len(x) * len(z):
+        return squared_distances(x, z)[pairs].sqrt_()
+    return _by_differences(x, z, pairs).sqrt_()
 
 
 def separations(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
@@ -56,9 +74,14 @@ def _by_product(
     return torch.addmm(squares, x, z.mT, alpha=-2.0), squares
 
 
-def _fill_by_differences(
-    distances: Float[Tensor, "n m"], where: Bool[Tensor, "n m"], x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]
-) -> None:
-    rows, columns = where.nonzero(as_tuple=True)
-    for i, j in chunks((rows, columns), x.shape[1]):
-        distances[i, j] = (x[i] - z[j]).square_().sum(1)
+def _by_differences(
+    x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs
+) -> Float[Tensor, " p"]:
+    """‖x_i − z_j‖² of p pairs, as many at a time as their rows take the memory of a block."""
+    rows, columns = pairs
+    squares = torch.empty(len(rows), dtype=x.dtype, device=x.device)
+    step = max(1, _NUMBERS_AT_ONCE // max(1, x.shape[1]))
+    for start in range(0, len(rows), step):
+        some = slice(start, start + step)
+        squares[some] = (x[rows[some]] - z[columns[some]]).square_().sum(1)
+    return squares

@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.kernels.angle import Pairs, chunks, complement_of_angle, nearly_parallel
+from bfc_core.kernels.angle import complement_of_angle, nearly_parallel
 from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.distance import Pairs
 from bfc_core.kernels.parallel import Layer, erf_of_pairs, relu_of_pairs
 from bfc_core.specs.kernels import NetworkActivation
 
@@ -63,8 +64,7 @@ class NetworkKernel(Kernel):
             a, b = self._next_variance(a), self._next_variance(b)
         values = tangent if self.tangent else covariance
         for pairs in unclear:
-            for rows, columns in chunks(pairs, x.shape[1]):
-                values[rows, columns] = self._pairs(x[rows], z[columns])
+            values[pairs] = self._pairs(x, z, pairs)
         return values
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -109,14 +109,14 @@ class NetworkKernel(Kernel):
                 assert_never(self.activation)
         return self.weight_variance * second_moment + self.bias_variance
 
-    def _pairs(self, x: Float[Tensor, "p d"], z: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
-        """k(x_i, z_i), from the angle between the rows of the first layer's pre-activations."""
+    def _pairs(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs) -> Float[Tensor, " p"]:
+        """k of p pairs, from the angle between the rows of the first layer's pre-activations."""
         layer = Layer(self.weight_variance, self.bias_variance, self._next_variance)
         of_pairs = relu_of_pairs if self.activation == "relu" else erf_of_pairs
-        covariance, tangent = of_pairs(layer, self.depth, self._with_bias(x), self._with_bias(z))
+        covariance, tangent = of_pairs(layer, self.depth, self._with_bias(x), self._with_bias(z), pairs)
         return tangent if self.tangent else covariance
 
-    def _with_bias(self, x: Float[Tensor, "p d"]) -> Float[Tensor, "p e"]:
+    def _with_bias(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """Rows whose inner products are the covariances before the first activation."""
         constant = torch.full_like(x[:, :1], sqrt(self.bias_variance))
         return torch.cat([x * sqrt(self.weight_variance / x.shape[1]), constant], dim=1)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.kernels.angle import angles_of_pairs, sine_and_turned_cosine
+from bfc_core.kernels.distance import Pairs
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Layer:
 
 
 def relu_of_pairs(
-    layer: Layer, depth: int, u: Float[Tensor, "p e"], v: Float[Tensor, "p e"]
+    layer: Layer, depth: int, u: Float[Tensor, "n e"], v: Float[Tensor, "m e"], pairs: Pairs
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """NNGP and NTK between row i of u and row i of v after ``depth`` layers of ReLUs."""
+    """NNGP and NTK between the rows of p pairs after ``depth`` layers of ReLUs."""
     weight, bias = layer.weight_variance, layer.bias_variance
-    a, b = u.square().sum(1), v.square().sum(1)
-    angle, turn = angles_of_pairs(u, v)
+    a, b = u.square().sum(1)[pairs[0]], v.square().sum(1)[pairs[1]]
+    angle, turn = angles_of_pairs(u, v, pairs)
     scale = a.sqrt() * b.sqrt()
     covariance = tangent = scale * angle.cos()
     for _ in range(depth):
@@ -59,11 +60,11 @@ def relu_of_pairs(
 
 
 def erf_of_pairs(
-    layer: Layer, depth: int, u: Float[Tensor, "p e"], v: Float[Tensor, "p e"]
+    layer: Layer, depth: int, u: Float[Tensor, "n e"], v: Float[Tensor, "m e"], pairs: Pairs
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """NNGP and NTK between row i of u and row i of v after ``depth`` layers of erf."""
-    a, b = u.square().sum(1), v.square().sum(1)
-    angle, _ = angles_of_pairs(u, v)
+    """NNGP and NTK between the rows of p pairs after ``depth`` layers of erf."""
+    a, b = u.square().sum(1)[pairs[0]], v.square().sum(1)[pairs[1]]
+    angle, _ = angles_of_pairs(u, v, pairs)
     scale = a.sqrt() * b.sqrt()
     covariance = tangent = scale * angle.cos()
     # √(1 + 2a + 2b + 4 ab sin² t) = √((1 + 2a)(1 + 2b) − 4q²), without the square of a number that may be too large.
