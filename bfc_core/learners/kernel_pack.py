@@ -123,7 +123,7 @@ class KernelPack:
                 outcome=Outcome.CANCELLED, seconds=time.monotonic() - started, message="cancelled on request"
             )
         except KernelNotPositiveDefinite as error:
-            fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; try larger ridges")
+            fitted = Fitted(Outcome.DIVERGED, None, message=str(error))
         fitted = replace(fitted, flops=counter.flops)
         solved = time.monotonic()
         report = report_of(fitted, problem, seconds=0.0)

@@ -203,7 +203,9 @@ def _ranked(
         judged.append(replace(best, was_improving=was_improving))
     judged.sort(key=lambda fit: fit.held_out_nmse)
     if judged[0].held_out_nmse == float("inf"):
-        raise KernelNotPositiveDefinite("no bandwidth and ridge of the lists gives a finite held-out error")
+        raise KernelNotPositiveDefinite(
+            "no bandwidth and ridge of the lists gives a finite held-out error; try larger ridges"
+        )
     return judged
 
 
@@ -211,7 +213,7 @@ def _rounds(
     candidate: _Candidate, split: _Split, learner: RecursiveFeatureMachine, steps: _Steps
 ) -> Iterator[_Candidate]:
     """The candidate after 0 … ``learner.rounds`` updates of its metric; it ends early where a system is indefinite."""
-    variance = (split.held_out_y - split.held_out_y.mean()).square().mean()
+    variance = float((split.held_out_y - split.held_out_y.mean()).square().mean())
     metric = None
     rounds = learner.rounds
     for updates in range(rounds + 1):
@@ -221,7 +223,8 @@ def _rounds(
         except KernelNotPositiveDefinite:
             return
         predicted = gram_times(kernel.block, split.held_out_x, split.x, weights[:, None])[:, 0] + intercept
-        error = float((predicted - split.held_out_y).square().mean() / variance)
+        # Of held-out labels that are all equal the squared error itself is compared.
+        error = float((predicted - split.held_out_y).square().mean()) / (variance or 1.0)
         yield replace(
             candidate,
             rounds=updates,
