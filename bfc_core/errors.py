@@ -17,6 +17,10 @@ class ResourceLimitExceeded(BfcError):
         )
 
 
+class TargetIsConstant(BfcError):
+    """The target has no variance on the test samples, so that no error can be measured against it."""
+
+
 class KernelNotPositiveDefinite(BfcError):
     """A gram matrix stayed indefinite after the largest jitter that is allowed."""
 

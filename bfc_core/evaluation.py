@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.errors import TargetIsConstant
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
@@ -24,6 +25,13 @@ from bfc_core.targets.images import UnknownFunction, draw_images
 
 DEGREE_ROWS = 1000
 """Rows on which a predictor is taken apart by degree: always the first of the test samples."""
+
+
+CONSTANT = 1e-12
+"""A target that varies by less than this share of its size varies by rounding."""
+
+LEAST_SPREAD = 1e-100
+"""Of a target that varies less the squares vanish."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,11 @@ def _parts_of(degrees: Degrees) -> dict[int, Float[Tensor, " r"]]:
 
 
 def pose(spec: RunSpec) -> Problem:
-    """Draw what a run learns from: the same for every learner of one target, n, dim and seed."""
+    """Draw what a run learns from: the same for every learner of one target, n, dim and seed.
+
+    Raises:
+        TargetIsConstant: the target does not vary on the test samples.
+    """
     if isinstance(spec.target, Images):
         training, test = draw_images(spec.target, spec.n, spec.budget.test_samples, spec.seed)
         known = UnknownFunction(spec.dim)
@@ -77,6 +89,7 @@ def pose(spec: RunSpec) -> Problem:
         x = target.rows(x, spec.seed, "offset")
         test_x = target.rows(test_x, spec.seed, "test offset")
     y, test_y = target(x), target(test_x)
+    _check_spread(test_y)
     if spec.target.label_noise > 0:
         noise = torch.randn(spec.n, generator=generator_for(spec.seed, "noise"), dtype=torch.float64)
         y = y + spec.target.label_noise * test_y.std() * noise
@@ -85,6 +98,15 @@ def pose(spec: RunSpec) -> Problem:
     rows = test_x[:DEGREE_ROWS].clone()
     name = f"{spec.target.canonical_json()}|{spec.inputs.canonical_json()}|{spec.dim}|{spec.seed}|{len(rows)}"
     return Problem(target, x, y, test_x, test_y, Degrees(name, target, spec.inputs, rows))
+
+
+def _check_spread(values: Float[Tensor, " t"]) -> None:
+    spread, size = float(values.std()), float(values.abs().max())
+    if not spread > max(CONSTANT * size, LEAST_SPREAD):
+        raise TargetIsConstant(
+            f"the target is constant on the {len(values)} test samples, up to {spread:.1e}: there is nothing to learn "
+            "or to measure"
+        )
 
 
 def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
@@ -102,7 +124,9 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
     with FlopCounter() as counter:
         predicted = fitted.predictor(problem.test_x)
     metrics = _measured(fitted.predictor, predicted, problem)
-    diverged = metrics.nmse is None
+    # In classification all test labels may be equal: then the accuracy stands without an nMSE.
+    is_measurable = bool((problem.test_y != problem.test_y[0]).any())
+    diverged = metrics.nmse is None and (is_measurable or metrics.accuracy is None)
     return Report(
         outcome=Outcome.DIVERGED if diverged else fitted.outcome,
         metrics=metrics,

@@ -73,14 +73,16 @@ def fit_random_features(
     """Ridge on features drawn from the run's ``init`` stream; every bandwidth scales the same draw."""
     dim, count = x.shape[1], learner.count
     row_flops = product(1, dim, count)
+    # Grams are shared by name, also between packs: other features of the same samples need another name.
+    drawn = f"{count} features of seed {context.seed}"
     if learner.features == "relu":
         relu = relu_features(dim, count, context.initial())
-        candidates = [Candidate(ExplicitKernel(relu, count, row_flops), "relu")]
+        candidates = [Candidate(ExplicitKernel(relu, count, row_flops), f"relu, {drawn}")]
     else:
         candidates = [
             Candidate(
                 ExplicitKernel(fourier_features(dim, count, bandwidth, context.initial()), count, row_flops),
-                f"fourier {bandwidth}",
+                f"fourier {bandwidth}, {drawn}",
                 {"bandwidth": bandwidth},
             )
             for bandwidth in learner.bandwidths

@@ -9,7 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.checkpoint import CheckpointFolder
-from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted, ResourceLimitExceeded
+from bfc_core.errors import (
+    BfcError,
+    KernelNotPositiveDefinite,
+    PackInterrupted,
+    ResourceLimitExceeded,
+    TargetIsConstant,
+)
 from bfc_core.evaluation import Problem, pose, report_of
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import shared_memory_bytes
@@ -112,7 +118,10 @@ class KernelPack:
         if run in self.observer.cancelled():
             return Report(outcome=Outcome.CANCELLED, seconds=0.0, message="cancelled on request")
         started = time.monotonic()
-        problem = pose(self.specs[run])
+        try:
+            problem = pose(self.specs[run])
+        except TargetIsConstant as error:
+            return Report(outcome=Outcome.FAILED, seconds=time.monotonic() - started, message=str(error))
         posed = time.monotonic()
         counter = FlopCounter()
         try:

@@ -71,6 +71,7 @@ from bfc_core.specs.targets import (
     WorkedExample2,
     default_connections,
     hierarchy_of,
+    known_features,
     least_dim,
 )
 
@@ -143,6 +144,7 @@ __all__ = [
     "faults_from",
     "faults_of",
     "hierarchy_of",
+    "known_features",
     "label_of",
     "least_dim",
     "least_dim_of_inputs",

@@ -7,7 +7,7 @@ from bfc_core.specs.images import Images
 from bfc_core.specs.inputs import AnyInputs, CubeInputs, DataSetInputs, least_dim_of_inputs
 from bfc_core.specs.kernels import ConvolutionalNetworkKernel, image_kernels
 from bfc_core.specs.learners import AnyLearner, KernelRidge, Recipe
-from bfc_core.specs.plain_targets import PlainTarget
+from bfc_core.specs.plain_targets import PlainTarget, is_constant_on_cube
 from bfc_core.specs.targets import AnyTarget, LabelledTarget, least_dim
 
 CLASSIFIERS = (KernelRidge, EmpiricalNtk, RandomFeatures, Linear)
@@ -55,16 +55,25 @@ def check_samples(n: int, target: AnyTarget) -> None:
 
 
 def check_least_dim(dim: int, target: AnyTarget, inputs: AnyInputs) -> None:
-    """Refuse a dimension on which the target or the input law does not exist.
+    """Refuse a dimension on which the target or the input law does not exist, or the target is constant.
 
     Raises:
-        ValueError: naming the least dimension.
+        ValueError: naming the least dimension, or the one on which the target is constant.
     """
     smallest = least_dim(target)
     if dim < smallest:
         raise ValueError(f"dim {dim} is too small: this target needs dim ≥ {smallest}")
     if dim < least_dim_of_inputs(inputs):
         raise ValueError(f"dim {dim} is too small: these inputs need dim ≥ 2")
+    if (
+        isinstance(inputs, CubeInputs)
+        and isinstance(target, PlainTarget)
+        and is_constant_on_cube(target, dim)
+    ):
+        raise ValueError(
+            f"on the cube x² = 1, and at dim {dim} that leaves {target.kind} constant: choose another dim or "
+            "Gaussian inputs"
+        )
 
 
 def check_dim(dim: int, target: AnyTarget, learners: Iterable[AnyLearner]) -> None:
