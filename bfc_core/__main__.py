@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from bfc_core.errors import BfcError
+from bfc_core.data_sets import check as check_data_set
+from bfc_core.errors import BfcError, DataSetUnusable
 from bfc_core.manifest import manifest_of
 from bfc_core.packing import estimate_run, packs_of
 from bfc_core.run import execute_pack
 from bfc_core.specs import (
+    Array,
     ExperimentSpec,
     Fault,
     Measurement,
@@ -69,6 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
     parser.add_argument(
+        "--data-sets",
+        type=Path,
+        default=Path("var/data-sets"),
+        metavar="FOLDER",
+        help="where the files of targets of kind array lie (default: var/data-sets)",
+    )
+    parser.add_argument(
         "--memory-limit",
         type=float,
         default=None,
@@ -93,10 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ValidationError as refusal:
         return _refused(faults_of(refusal, document))
-    limit = _memory_of_machine() if options.memory_limit is None else round(options.memory_limit * 2**30)
     runs = spec.runs()
-    if too_large := list(_beyond(limit, spec, runs)):
-        return _refused(too_large)
+    limit = _memory_of_machine() if options.memory_limit is None else round(options.memory_limit * 2**30)
+    if too_much := [*_missing(options.data_sets, spec), *_beyond(limit, spec, runs)]:
+        return _refused(too_much)
     reports: dict[int, Report] = {}
     positions = {id(run): position for position, run in enumerate(runs)}
     is_gpu = options.device.startswith("cuda")
@@ -137,6 +146,15 @@ def _memory_of_machine() -> int:
         return physical
 
 
+def _missing(folder: Path, spec: ExperimentSpec) -> Iterator[Fault]:
+    """A fault where the target's file does not lie in the folder of data sets."""
+    if isinstance(spec.target, Array):
+        try:
+            check_data_set(spec.target, folder)
+        except DataSetUnusable as error:
+            yield Fault("#/target/sha256", "data_set_unusable", str(error))
+
+
 def _beyond(limit: int, spec: ExperimentSpec, runs: Sequence[RunSpec]) -> Iterator[Fault]:
     """A fault for every learner of which some run needs more than ``limit`` bytes, as the service has it."""
     # Seeds and alphas cost the same.
@@ -164,6 +182,7 @@ def _execute(pack: list[RunSpec], title: str, options: argparse.Namespace, limit
             TerminalObserver(title),
             options.device,
             memory_limit_bytes=limit,
+            data_sets=options.data_sets,
             cuda_graphs=options.cuda_graphs,
         )
     except BfcError as error:

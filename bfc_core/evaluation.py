@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -13,15 +14,20 @@ from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated, class_accuracy_of
 from bfc_core.metrics.features import feature_error, feature_error_scale_free, form_error
-from bfc_core.metrics.regression import degree_coefficients, level_coefficients, normalised_mse
+from bfc_core.metrics.regression import (
+    degree_coefficients,
+    level_coefficients,
+    normalised_mse,
+    variance_share,
+)
 from bfc_core.seeding import generator_for
-from bfc_core.specs import AnyInputs, DataSetInputs, Images, Metrics, Outcome, Report, RunSpec
+from bfc_core.specs import AnyInputs, DataSet, DataSetInputs, Metrics, Outcome, Report, RunSpec
 from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
 from bfc_core.targets.classification import ClassificationTarget, labels_of
+from bfc_core.targets.data_sets import UnknownFunction, draw_rows
 from bfc_core.targets.degrees import degree_parts
 from bfc_core.targets.forms import level_forms
-from bfc_core.targets.images import UnknownFunction, draw_images
 
 DEGREE_ROWS = 1000
 """Rows on which a predictor is taken apart by degree: always the first of the test samples."""
@@ -38,8 +44,8 @@ LEAST_SPREAD = 1e-100
 class Problem:
     """The target of a run with its training samples (noisy) and fresh test samples (clean), float64.
 
-    In classification rows are (x₀, x), one column longer than the run's dim, and y is ±1. Of images y is the
-    one-hot vector of the class, a matrix of c columns.
+    In classification rows are (x₀, x), one column longer than the run's dim, and y is ±1. Of a data set with
+    classes y is the one-hot vector of the class, a matrix of c columns.
     Letters: n training rows, t test rows, dim the length of a row.
     """
 
@@ -71,16 +77,20 @@ def _parts_of(degrees: Degrees) -> dict[int, Float[Tensor, " r"]]:
     return degree_parts(degrees.target, degrees.law, degrees.x)
 
 
-def pose(spec: RunSpec) -> Problem:
+def pose(spec: RunSpec, data_sets: Path | None = None) -> Problem:
     """Draw what a run learns from: the same for every learner of one target, n, dim and seed.
+
+    ``data_sets`` is the folder of users' files.
 
     Raises:
         TargetIsConstant: the target does not vary on the test samples.
+        DataSetUnusable: the folder does not hold the file that the target names.
     """
-    if isinstance(spec.target, Images):
-        training, test = draw_images(spec.target, spec.n, spec.budget.test_samples, spec.seed)
-        known = UnknownFunction(spec.dim)
-        return Problem(known, training.x, training.one_hot(), test.x, test.one_hot())
+    if isinstance(spec.target, DataSet):
+        training, test = draw_rows(spec.target, spec.n, spec.budget.test_samples, spec.seed, data_sets)
+        if test.y.ndim == 1:
+            _check_spread(test.y)
+        return Problem(UnknownFunction(spec.dim), training.x, training.y, test.x, test.y)
     assert not isinstance(spec.inputs, DataSetInputs)  # the spec has refused it
     target = build_target(spec.target, spec.inputs, spec.dim, spec.seed)
     x = draw_inputs(spec.inputs, spec.n, spec.dim, spec.seed, "inputs")
@@ -152,6 +162,8 @@ def _measured(
     if problem.test_y.ndim > 1:
         share = class_accuracy_of(predicted, problem.test_y)
         return Metrics(nmse=normalised_mse(predicted, problem.test_y), accuracy=share, error=1 - share)
+    if isinstance(problem.target, UnknownFunction):
+        return Metrics(nmse=normalised_mse(predicted, problem.test_y))
     true = problem.target.features(problem.test_x)
     found = {
         level: feature
@@ -171,9 +183,9 @@ def _measured(
         accuracy=accuracy,
         error=None if accuracy is None else 1 - accuracy,
         level_coefficient=dict(coefficients),
-        variance_explained={level: 1 - (1 - beta) ** 2 for level, beta in coefficients.items()},
+        variance_explained={level: variance_share(beta) for level, beta in coefficients.items()},
         degree_coefficient=dict(by_degree),
-        degree_variance_explained={degree: 1 - (1 - beta) ** 2 for degree, beta in by_degree.items()},
+        degree_variance_explained={degree: variance_share(beta) for degree, beta in by_degree.items()},
         feature_error={level: feature_error(feature, true[level]) for level, feature in found.items()},
         feature_error_scale_free={
             level: feature_error_scale_free(feature, true[level]) for level, feature in found.items()

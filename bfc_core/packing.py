@@ -25,7 +25,8 @@ from bfc_core.specs import (
     LOWEST_LEVEL,
     AlgorithmOne,
     AnyLearner,
-    Images,
+    Array,
+    DataSet,
     KernelRidge,
     LabelledTarget,
     Recipe,
@@ -86,6 +87,19 @@ def packs_of(
 
 def estimate_run(run: RunSpec) -> Estimate:
     """Seconds and peak bytes of one run alone."""
+    estimate = _estimate(run)
+    if _targets(run) > 1:
+        # Labels, predictions, residuals and weights have a column a class.
+        columns = 8 * 6 * (run.n + run.budget.test_samples) * _targets(run)
+        estimate = Estimate(estimate.seconds, estimate.memory_bytes + columns)
+    if not isinstance(run.target, Array):
+        return estimate
+    # The whole file is read, whatever n is: its rows, and those that are taken from them.
+    numbers = run.target.rows * run.target.columns
+    return Estimate(estimate.seconds + 2e-9 * numbers, estimate.memory_bytes + 16 * numbers)
+
+
+def _estimate(run: RunSpec) -> Estimate:
     learner: AnyLearner = run.learner
     match learner:
         case Recipe():
@@ -149,7 +163,7 @@ def _mapped(run: RunSpec, learner: KernelRidge | RecursiveFeatureMachine) -> tup
 
 def _targets(run: RunSpec) -> int:
     """Numbers that are predicted for a sample."""
-    return run.target.images.classes if isinstance(run.target, Images) else 1
+    return (run.target.sizes.classes or 1) if isinstance(run.target, DataSet) else 1
 
 
 def shares_a_gram(run: RunSpec, pack: Sequence[RunSpec]) -> bool:

@@ -143,7 +143,12 @@ def absolute_ridges(
 ) -> Float[Tensor, " g"]:
     """Ascending absolute ridges from relative ones; ``None`` is the default grid."""
     ridges = sorted(DEFAULT_RIDGES if relative is None else relative)
-    return torch.tensor(ridges, dtype=like.dtype, device=like.device) * mean_diagonal
+    return torch.tensor(ridges, dtype=like.dtype, device=like.device) * scale_of(mean_diagonal)
+
+
+def scale_of(mean_diagonal: float) -> float:
+    """What ridges are relative to: of a gram of zeros, whose fit is the mean of the targets under any ridge, 1."""
+    return mean_diagonal or 1.0
 
 
 def best_ridge(errors: Float[Tensor, " g"]) -> int:

@@ -20,6 +20,7 @@ from bfc_core.kernels.ridge import (
     CentredTargets,
     Eigendecomposition,
     absolute_ridges,
+    scale_of,
     solve_by_eigendecomposition,
 )
 from bfc_core.learners.baseline import FitContext, FittedFunction, ridge_on
@@ -154,7 +155,7 @@ def _best_stage(
     kernels = candidate_kernels(learner.kernel)
     for position, kernel in enumerate(kernels):
         gram = kernel.gram(inputs)
-        scale = float(gram.diagonal().mean())
+        scale = scale_of(float(gram.diagonal().mean()))
         decomposed = Eigendecomposition.of(gram)
         solution = solve_by_eigendecomposition(
             decomposed, y[:, None], absolute_ridges(learner.ridges, scale, gram)

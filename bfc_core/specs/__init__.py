@@ -3,6 +3,7 @@
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.complexity import ComplexitySpec
+from bfc_core.specs.data_sets import Array, DataSet
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.images import Images
@@ -85,12 +86,14 @@ __all__ = [
     "AnyLearner",
     "AnyTarget",
     "ArcCosineKernel",
+    "Array",
     "Budget",
     "ComplexitySpec",
     "ConvolutionalKernel",
     "CorrectionWindow",
     "CorrelatedGaussianInputs",
     "CubeInputs",
+    "DataSet",
     "DataSetInputs",
     "ExactMode",
     "ExperimentSpec",

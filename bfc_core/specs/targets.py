@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self, assert_never
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, Spec
+from bfc_core.specs.data_sets import Array, DataSet
 from bfc_core.specs.images import Images
 from bfc_core.specs.plain_targets import (
     AnyPlainTarget,
@@ -158,7 +159,13 @@ class KernelHardInstance(LabelledTarget):
 
 
 AnyTarget = (
-    HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance | AnyPlainTarget | Images
+    HierarchicalQuadratic
+    | WorkedExample1
+    | WorkedExample2
+    | KernelHardInstance
+    | AnyPlainTarget
+    | Images
+    | Array
 )
 TargetSpec = Annotated[AnyTarget, Field(discriminator="kind", title="TargetSpec")]
 
@@ -198,7 +205,7 @@ def hierarchy_of(target: AnyTarget) -> Hierarchy:
                 connections=default_connections(len(target.alphas)),
                 level_one_mean=1.0,
             )
-        case PlainTarget() | Images():
+        case PlainTarget() | DataSet():
             raise ValueError(f"the target {target.kind} is no hierarchy of quadratic levels")
         case _:
             assert_never(target)
@@ -234,8 +241,8 @@ def least_dim(target: AnyTarget) -> int:
             return target.sparsity
         case PlainTarget():
             return least_dim_of_plain(target)
-        case Images():
-            return target.images.dim
+        case DataSet():
+            return target.sizes.dim
 
 
 def known_features(target: AnyTarget) -> int:
