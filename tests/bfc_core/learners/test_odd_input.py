@@ -201,10 +201,13 @@ def test_a_target_whose_squares_vanish_fails_in_words() -> None:
     assert fine.outcome is Outcome.SUCCEEDED
 
 
-@pytest.mark.parametrize("kind", sorted(set(EXTREMES) - {"quadratic_network"}))
-@pytest.mark.parametrize("scale", [1e-30, 1e6])
+@pytest.mark.parametrize("kind", sorted(set(EXTREMES) - {"quadratic_network", "one_giant_step"}))
+@pytest.mark.parametrize("scale", [2.0**-100, 2.0**19])
 def test_predictions_scale_with_the_labels(kind: str, scale: float) -> None:
-    """A common factor of all labels changes no error."""
+    """A common factor of all labels changes no error; powers of two leave rounding as it is.
+
+    Gradient steps of a given size are another matter.
+    """
     changes = EXTREMES[kind][0] | ({"metric_scale": "trace"} if "machine" in kind else {})
 
     def nmse(size: float) -> float:
