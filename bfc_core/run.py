@@ -26,6 +26,7 @@ def execute_pack(
     memory_limit_bytes: int | None = None,
     kernel_cache: EigendecompositionFolder | None = None,
     artifacts: Path | None = None,
+    data_sets: Path | None = None,
     *,
     cuda_graphs: bool = False,
 ) -> list[Report]:
@@ -34,7 +35,8 @@ def execute_pack(
     A run's report does not depend on its pack mates. Divergence and cancellation are outcomes. With
     ``checkpoints`` the pack continues from the newest sound checkpoint and the numbers are those of
     an uninterrupted execution. ``kernel_cache`` keeps eigendecompositions between packs. What a
-    run's budget keeps is written to ``artifacts / str(position of the run)``. With ``cuda_graphs`` the stages of a
+    run's budget keeps is written to ``artifacts / str(position of the run)``. Users' files
+    lie in ``data_sets``. With ``cuda_graphs`` the stages of a
     network are recorded once and replayed by the GPU.
 
     Raises:
@@ -48,7 +50,7 @@ def execute_pack(
         raise ValueError(f"CUDA graphs need a GPU, and the device is {device}")
     observer = observer or SilentObserver()
     if not isinstance(specs[0].learner, Recipe):
-        return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache).reports()
+        return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache, data_sets).reports()
     started = time.monotonic()
     problems = [pose(spec) for spec in specs]
     if searches(specs[0].learner):

@@ -41,6 +41,11 @@ class Settings(BaseSettings):
 
     # Where things are
     data_dir: Path = Field(default=Path("var"), description="checkpoints, results, artifacts, locks")
+    data_sets_dir: Path | None = Field(
+        default=None,
+        description="users' files for targets of kind array, the same files for the API and every worker; "
+        "null: data_dir/data-sets",
+    )
     # Addresses hold passwords: they never appear in what prints settings.
     database_url: str = Field(default="sqlite:///var/bfc.db", repr=False)
     broker_url: str = Field(
@@ -176,6 +181,11 @@ class Settings(BaseSettings):
         default=1_000_000,
         description="tests only: how many attempts at a pack the child's crash points spoil",
     )
+
+    @property
+    def data_sets_folder(self) -> Path:
+        """Where users' files lie."""
+        return self.data_sets_dir or self.data_dir / "data-sets"
 
     @model_validator(mode="after")
     def _graphs_have_a_gpu(self) -> Self:

@@ -269,6 +269,7 @@ class Attempt:
             kernel_memory_limit_bytes=settings.kernel_memory_limit_bytes,
             kernel_cache=str(settings.data_dir.absolute() / "kernel-cache"),
             kernel_cache_limit_bytes=settings.kernel_cache_limit_bytes,
+            data_sets=str(settings.data_sets_folder.absolute()),
             crash_point=settings.crash_point if self.claim.attempt <= settings.crash_attempts else None,
         )
 

@@ -166,7 +166,12 @@ def absolute_ridges(
             "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other inputs"
         )
     ridges = sorted(DEFAULT_RIDGES if relative is None else relative)
-    return torch.tensor(ridges, dtype=like.dtype, device=like.device) * mean_diagonal
+    return torch.tensor(ridges, dtype=like.dtype, device=like.device) * scale_of(mean_diagonal)
+
+
+def scale_of(mean_diagonal: float) -> float:
+    """What ridges are relative to: of a gram of zeros, whose fit is the mean of the targets under any ridge, 1."""
+    return mean_diagonal or 1.0
 
 
 def best_ridge(errors: Float[Tensor, " g"]) -> int:

@@ -4,12 +4,20 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.checkpoint import CheckpointFolder
-from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted, ResourceLimitExceeded
+from bfc_core.errors import (
+    BfcError,
+    DataSetUnusable,
+    KernelNotPositiveDefinite,
+    PackInterrupted,
+    ResourceLimitExceeded,
+    TargetIsConstant,
+)
 from bfc_core.evaluation import Problem, pose, report_of
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import shared_memory_bytes
@@ -61,6 +69,7 @@ class KernelPack:
         checkpoints: where finished reports are kept, or None.
         memory_limit_bytes: most bytes that one run may plan for, or None.
         folder: where eigendecompositions are kept between packs, or None.
+        data_sets: where users' files lie, or None.
     """
 
     def __init__(
@@ -70,8 +79,9 @@ class KernelPack:
         checkpoints: CheckpointFolder | None,
         memory_limit_bytes: int | None,
         folder: EigendecompositionFolder | None = None,
+        data_sets: Path | None = None,
     ) -> None:
-        self.specs, self.observer = specs, observer
+        self.specs, self.observer, self.data_sets = specs, observer, data_sets
         kept = max((shared_memory_bytes(run.n) for run in specs if shares_a_gram(run, specs)), default=0)
         self.shared = SharedGrams(kept, folder)
         self.checkpoints, self.memory_limit_bytes = checkpoints, memory_limit_bytes
@@ -112,7 +122,10 @@ class KernelPack:
         if run in self.observer.cancelled():
             return Report(outcome=Outcome.CANCELLED, seconds=0.0, message="cancelled on request")
         started = time.monotonic()
-        problem = pose(self.specs[run])
+        try:
+            problem = pose(self.specs[run], self.data_sets)
+        except (TargetIsConstant, DataSetUnusable) as error:
+            return Report(outcome=Outcome.FAILED, seconds=time.monotonic() - started, message=str(error))
         posed = time.monotonic()
         counter = FlopCounter()
         try:

@@ -32,6 +32,7 @@ from bfc_core.kernels.ridge import (
     Criterion,
     RidgeSolution,
     absolute_ridges,
+    scale_of,
     solve_by_eigendecomposition,
     solve_by_feature_blocks,
 )
@@ -250,7 +251,7 @@ class KernelSystem:
 
     @property
     def _scale(self) -> float:
-        return float(self.kernel.diagonal(self.x).mean())
+        return scale_of(float(self.kernel.diagonal(self.x).mean()))
 
     def _ridges(self) -> Float[Tensor, " g"]:
         return absolute_ridges(self.learner.ridges, self._scale, self.x)

@@ -16,6 +16,11 @@ def normalised_mse(
     return float((predicted - true).square().mean() / true.var(0, unbiased=False).mean())
 
 
+def variance_share(coefficient: float) -> float:
+    """1 − (1 − β)²; infinite where the square overflows."""
+    return 1 - (1 - coefficient) * (1 - coefficient)
+
+
 def level_coefficients(
     predicted: Float[Tensor, " n"], parts: dict[int, Float[Tensor, " n"]]
 ) -> dict[int, float]:

@@ -3,6 +3,7 @@
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.complexity import ComplexitySpec
+from bfc_core.specs.data_sets import Array, DataSet
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.images import Images
@@ -71,6 +72,7 @@ from bfc_core.specs.targets import (
     WorkedExample2,
     default_connections,
     hierarchy_of,
+    known_features,
     least_dim,
 )
 
@@ -84,12 +86,14 @@ __all__ = [
     "AnyLearner",
     "AnyTarget",
     "ArcCosineKernel",
+    "Array",
     "Budget",
     "ComplexitySpec",
     "ConvolutionalKernel",
     "CorrectionWindow",
     "CorrelatedGaussianInputs",
     "CubeInputs",
+    "DataSet",
     "DataSetInputs",
     "ExactMode",
     "ExperimentSpec",
@@ -143,6 +147,7 @@ __all__ = [
     "faults_from",
     "faults_of",
     "hierarchy_of",
+    "known_features",
     "label_of",
     "least_dim",
     "least_dim_of_inputs",

@@ -114,7 +114,8 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _axes_fit_the_target(self) -> Self:
-        check_least_dim(min(self.dim), self.target, self.inputs)
+        for dim in sorted(self.dim):
+            check_least_dim(dim, self.target, self.inputs)
         check_agreement(self.target, self.inputs, self.learners)
         if self.alphas is not None:
             if not isinstance(self.target, WEIGHTED):

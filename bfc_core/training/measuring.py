@@ -25,7 +25,12 @@ from bfc_core.evaluation import DEGREE_ROWS, Problem
 from bfc_core.learners.predictor import Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated
 from bfc_core.metrics.features import alignment, feature_error, feature_error_scale_free, weight_cosine
-from bfc_core.metrics.regression import degree_coefficients, level_coefficients, normalised_mse
+from bfc_core.metrics.regression import (
+    degree_coefficients,
+    level_coefficients,
+    normalised_mse,
+    variance_share,
+)
 from bfc_core.specs import Measurement
 from bfc_core.targets.classification import ClassificationTarget
 from bfc_core.training.objective import Objective
@@ -53,7 +58,7 @@ def numbers_of(predictor: Predictor, problem: Problem) -> Numbers:
             numbers["level_coefficient", level] = beta
         for degree, beta in degree_coefficients(predicted[:DEGREE_ROWS], problem.degree_parts).items():
             numbers["degree_coefficient", degree] = beta
-            numbers["degree_variance_explained", degree] = 1 - (1 - beta) ** 2
+            numbers["degree_variance_explained", degree] = variance_share(beta)
     true = problem.target.features(x)
     for level, found in predictor.features(x).items():
         if level in true and bool(found.isfinite().all()):

@@ -8,6 +8,7 @@ from service.complexity_searches.progress import begin
 from service.config import Settings
 from service.database import Database
 from service.errors import BudgetTooSmallError
+from service.experiments.data_sets import check_data_set
 from service.experiments.planning import cells_of, plan
 from service.jobs import Publisher
 
@@ -26,6 +27,7 @@ def start(
     # Every round that bisects is as large. Not in the spec's own checks: stored searches must stay readable.
     if largest.cell_count() > spec.max_runs:
         raise BudgetTooSmallError(spec.max_runs, largest.cell_count())
+    check_data_set(spec.target, settings.data_sets_folder)
     plan(largest, cells_of(largest), settings.kernel_memory_limit_bytes)
     with database.writing() as session:
         search, wakeups = begin(session, spec, principal, settings)

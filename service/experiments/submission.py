@@ -19,6 +19,7 @@ from service.config import CrashPoint, Settings
 from service.database import Database, database_now
 from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
 from service.experiments.calibration import calibrations
+from service.experiments.data_sets import check_data_set
 from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
 from service.experiments.repository import read_experiment
 from service.jobs import Publisher
@@ -49,6 +50,7 @@ def planned(
     Raises:
         PlanRefusedError: the experiment does not fit the deployment.
     """
+    check_data_set(spec.target, settings.data_sets_folder)
     cells = cells_of(spec)
     if not force:
         cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
