@@ -75,6 +75,15 @@ def test_a_search_ends_with_n_star_of_every_learner_and_dim_and_says_what_it_sav
     assert all(one["reused_runs"] == one["runs"]["total"] for one in experiments)
 
 
+def test_a_search_may_save_more_runs_than_an_experiment_may_have(api: Api) -> None:
+    # 2 learners, 20 dims, 136 sizes, 20 seeds: as one experiment it would be refused.
+    asked = {"dim": list(range(20, 40)), "n_min": 8, "n_max": 10**6, "points_per_doubling": 8, "seeds": 20}
+    search = posted(api, learners=[{"kind": "joint"}, {"kind": "algorithm_1"}], **asked)
+    assert (search["runs"], search["full_grid_runs"]) == (2 * 20 * 20, 2 * 20 * 136 * 20)
+    assert search["id"] in [one["id"] for one in api.get("/v1/complexity").json()["items"]]
+    api.client.post(f"/v1/complexity/{search['id']}/cancel")
+
+
 def test_the_matched_control_beside_layerwise_is_not_taken_for_it(api: Api) -> None:
     def report_of(run: RunSpec) -> Report:
         nmse = 1.0 if run.learner.kind == "matched_compute_control" else 0.1 * 100 / run.n
