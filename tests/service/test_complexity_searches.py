@@ -1,6 +1,7 @@
 """A search for n* over HTTP: rounds follow from results, it ends with an answer, and nothing is run twice."""
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from bfc_core.specs import Metrics, Outcome, Report, RunSpec
 from service.complexity_searches.progress import advance
 from service.database import database_now
 from service.jobs import Publisher
-from service.models import ApiKey
+from service.models import ApiKey, ComplexitySearch
 from tests.service.conftest import Api, serve, settings_for, unknown_id
 from tests.service.test_problems import is_problem
 from tests.service.test_security import key_of
@@ -117,6 +118,33 @@ def test_seeds_are_added_until_the_interval_is_narrow_or_they_are_spent(api: Api
     )
     assert spent["full_grid_runs"] == len(GRID) * 12, "with as many seeds as were used"
     assert spent["runs"] < spent["full_grid_runs"]
+
+
+def test_a_search_that_does_not_fit_any_more_fails_and_keeps_no_other_from_going_on(api: Api) -> None:
+    kernel, joint = posted(api, dim=40, learners=[KERNEL]), posted(api, dim=40, learners=[{"kind": "joint"}])
+    api.finish_all(learned)
+    smaller = api.settings.model_copy(update={"kernel_memory_limit_bytes": 2**16})
+    advance(api.database, Publisher(smaller), smaller)
+    refused = api.get(f"/v1/complexity/{kernel['id']}").json()
+    assert refused["status"] == "failed"
+    assert refused["message"].startswith("round 2 does not fit this deployment any more: kernel_ridge")
+    assert refused["finished_at"] is not None
+    assert api.get(f"/v1/complexity/{joint['id']}").json()["rounds"] == 2
+    assert followed(api, joint)["status"] == "succeeded"
+
+
+def test_a_search_that_cannot_be_read_keeps_no_other_from_going_on(api: Api) -> None:
+    damaged, sound = posted(api, dim=41), posted(api, dim=42)
+    api.finish_all(learned)
+    with api.database.writing() as session:
+        row = session.get_one(ComplexitySearch, UUID(damaged["id"]))
+        spec, row.spec = row.spec, {}
+    advance(api.database, Publisher(api.settings), api.settings)
+    with api.database.writing() as session:
+        session.get_one(ComplexitySearch, UUID(damaged["id"])).spec = spec
+    rounds = [api.get(f"/v1/complexity/{one['id']}").json()["rounds"] for one in (damaged, sound)]
+    assert rounds == [1, 2]
+    assert followed(api, damaged)["status"] == followed(api, sound)["status"] == "succeeded"
 
 
 def test_a_failed_run_fails_the_search(api: Api) -> None:
