@@ -97,3 +97,17 @@ def test_cancelling_leaves_what_was_reused(api: Api) -> None:
     answer = api.client.post(f"/v1/experiments/{wider['id']}/cancel").json()
     assert answer["status"] == "cancelled"
     assert (answer["runs"]["succeeded"], answer["runs"]["cancelled"]) == (2, 2)
+
+
+def test_controls_that_the_budget_makes_equal_are_run_once_and_found_again(api: Api) -> None:
+    learners = [
+        {"kind": "layerwise", "steps_per_stage": 10},
+        {"kind": "correction_window", "window": 1, "steps_per_stage": 20},
+    ]
+    spec = of("equal controls", learners=learners, budget={"steps_per_stage": 30, "test_samples": 64})
+    first = post(api, spec).json()
+    kinds = [run["learner"]["kind"] for run in api.get(first["links"]["runs"]).json()["items"]]
+    assert kinds.count("matched_compute_control") == len(spec["seeds"])
+    api.finish_all()
+    again = post(api, spec).json()
+    assert (again["status"], again["reused_runs"]) == ("succeeded", first["runs"]["total"])
