@@ -95,6 +95,17 @@ def test_the_matched_control_beside_layerwise_is_not_taken_for_it(api: Api) -> N
     assert done["cells"][0]["first"]["value"] == pytest.approx(100)
 
 
+def test_classification_can_be_searched_by_its_error(api: Api) -> None:
+    def report_of(run: RunSpec) -> Report:
+        return Report(
+            outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=1, error=0.1 * 100 / run.n), seconds=1
+        )
+
+    target = SEARCH["target"] | {"task": "classification"}
+    done = followed(api, posted(api, target=target, metric="error", dim=6), report_of)
+    assert [cell["first"]["value"] for cell in done["cells"]] == pytest.approx([100, 100])
+
+
 def test_a_spent_budget_of_runs_ends_it_and_says_so(api: Api) -> None:
     done = followed(api, posted(api, dim=9, max_runs=8))
     assert done["status"] == "succeeded"
@@ -183,6 +194,14 @@ def test_searches_are_listed_newest_first(api: Api) -> None:
         ({"learners": [KERNEL], "n_max": 900_000}, "#/learners/0"),
         ({"grid": 3}, "#/grid"),
         ({"max_runs": 15}, "#/max_runs"),
+        ({"metric": "error"}, "#/metric"),
+        (
+            {
+                "learners": [{"kind": "joint", "steps_per_stage": steps} for steps in (10, 20)],
+                "budget": {"steps_per_stage": 30},
+            },
+            "#/learners/1",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused_and_not_stored(api: Api, changes: dict, pointer: str) -> None:
