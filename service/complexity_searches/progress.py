@@ -19,6 +19,7 @@ from bfc_core.specs.learners import label_of
 from bfc_core.statistics.aggregation import Row
 from bfc_core.statistics.bracketing import Aim, interval_doublings, next_ask
 from service.api_keys.quotas import check_quotas
+from service.api_keys.repository import held_key
 from service.auth import Principal
 from service.config import Settings
 from service.database import Database, database_now
@@ -27,7 +28,6 @@ from service.experiments.repository import comparison_rows
 from service.experiments.submission import accept_planned, planned
 from service.jobs import Publisher
 from service.models import (
-    ApiKey,
     ComplexityRound,
     ComplexitySearch,
     ComplexitySearchStatus,
@@ -246,9 +246,8 @@ def _asking(session: Session, search: ComplexitySearch) -> Principal:
     """
     if search.api_key_id is None:
         return Principal(search.owner, frozenset())
-    key = session.get(ApiKey, search.api_key_id, populate_existing=True)
-    now = database_now(session)
-    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+    key = held_key(session, search.api_key_id)
+    if key is None:
         raise KeyGoneError
     return Principal(search.owner, frozenset(), key.id, key.live_runs_limit, key.daily_seconds_limit)
 
