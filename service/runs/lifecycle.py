@@ -177,7 +177,7 @@ def complete(
             session.add(_stored(run.id, claim.fence, report, now))
             stored.append((run.learner_kind, report))
         else:
-            run.message = report.message
+            run.message = None if report.message is None else _storable(report.message)
             run.error_code = "run_failed" if report.outcome is Outcome.FAILED else None
     _name_the_code(session, pack, claim)
     session.execute(
@@ -446,9 +446,9 @@ def _fail_pack(session: Session, now: datetime, pack: Pack, failure: Failure) ->
         if run.status is RunStatus.CANCELLING:
             moves.append((run, RunStatus.CANCELLED))
             continue
-        run.error_code, run.message = failure.code, failure.text[-MAX_ERROR_TEXT:]
+        run.error_code, run.message = failure.code, _storable(failure.text)
         moves.append((run, RunStatus.FAILED))
-    pack.error_code, pack.error_text = failure.code, failure.text[-MAX_ERROR_TEXT:]
+    pack.error_code, pack.error_text = failure.code, _storable(failure.text)
     end_pack(pack, now, PackStatus.FAILED)
     move_runs(session, now, pack, moves)
 
@@ -479,8 +479,13 @@ def _end_attempt(
         tally_expired(session)
     if failure is not None:
         text = f"{failure.text}\n{failure.log}" if failure.log else failure.text
-        attempt.error_code, attempt.error_text = failure.code, text[-MAX_ERROR_TEXT:]
+        attempt.error_code, attempt.error_text = failure.code, _storable(text)
     return attempt
+
+
+def _storable(text: str) -> str:
+    """The end of a text that a process wrote, which may hold anything; PostgreSQL stores no NUL."""
+    return text[-MAX_ERROR_TEXT:].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.Report:
@@ -496,6 +501,6 @@ def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.R
         metrics=report.metrics.model_dump(mode="json") if report.metrics else None,
         selection=dict(report.selection),
         warnings=list(report.warnings),
-        message=report.message,
+        message=None if report.message is None else _storable(report.message),
         created_at=now,
     )
