@@ -51,7 +51,9 @@ def issue(
 
 def find(session: Session, secret: str) -> ApiKey | None:
     """Read the key of a secret, if it is one and still holds."""
-    return _if_it_holds(session, session.scalar(select(ApiKey).where(ApiKey.secret_sha256 == hash_of(secret))))
+    return _if_it_holds(
+        session, session.scalar(select(ApiKey).where(ApiKey.secret_sha256 == hash_of(secret)))
+    )
 
 
 def held_key(session: Session, key_id: UUID) -> ApiKey | None:

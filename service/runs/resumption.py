@@ -16,7 +16,6 @@ from service.runs.run_counts import RunChange
 from service.runs.settlement import settle, settle_experiment
 from service.runs.transitions import RETRIABLE
 
-
 _PACKS_A_STATEMENT = 1000
 
 

@@ -97,9 +97,7 @@ def test_the_matched_control_beside_layerwise_is_not_taken_for_it(api: Api) -> N
 
 def test_classification_can_be_searched_by_its_error(api: Api) -> None:
     def report_of(run: RunSpec) -> Report:
-        return Report(
-            outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=1, error=0.1 * 100 / run.n), seconds=1
-        )
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=1, error=0.1 * 100 / run.n), seconds=1)
 
     target = SEARCH["target"] | {"task": "classification"}
     done = followed(api, posted(api, target=target, metric="error", dim=6), report_of)
