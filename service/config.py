@@ -4,11 +4,12 @@ Every field is the environment variable ``BFC_`` + its name in capitals. Duratio
 ("PT90S"). Specs say what is asked; settings say where and with what limits it runs.
 """
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -37,7 +38,10 @@ CrashPoint = Literal[
 class Settings(BaseSettings):
     """One object for the API, the worker and the embedded stack."""
 
-    model_config = SettingsConfigDict(env_prefix="BFC_", frozen=True, extra="ignore")
+    # What is wrong is said without what was given, which holds passwords.
+    model_config = SettingsConfigDict(
+        env_prefix="BFC_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     # Where things are
     data_dir: Path = Field(default=Path("var"), description="checkpoints, results, artifacts, locks")
@@ -215,3 +219,18 @@ class Settings(BaseSettings):
                 "and start one worker a GPU"
             )
         return self
+
+
+def read_settings() -> Settings:
+    """The settings of this process, for its main function.
+
+    Raises:
+        SystemExit: with status 2, after a line for each variable of the environment that is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as refusal:
+        for fault in refusal.errors():
+            name = "".join(f"BFC_{place}".upper() for place in fault["loc"][:1]) or "BFC_…"
+            sys.stderr.write(f"{name}: {fault['msg']}\n")
+        raise SystemExit(2) from refusal

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.models import UtcDateTime
@@ -92,6 +93,11 @@ def database_now(session: Session) -> datetime:
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
     return connection.execute(select(func.clock_timestamp(type_=UtcDateTime))).scalar_one()
+
+
+def in_words(error: SQLAlchemyError) -> str:
+    """What the database or its driver said, without the statement that it was said of."""
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own types

@@ -154,7 +154,9 @@ def run(data_dir: Path, port: int, concurrency: int) -> None:
         raise AlreadyRunningError(data_dir) from None
     with lock:
         port = _free_port(port)
-        database_url = f"sqlite:///{data_dir / 'bfc.db'}"
+        # Of the characters of a path these two mean something else in an address.
+        path = str(data_dir / "bfc.db").replace("%", "%25").replace("?", "%3F")
+        database_url = f"sqlite:///{path}"
         _supervise(data_dir, port, database_url, _environment(data_dir, database_url, concurrency), stopping)
 
 
@@ -235,12 +237,20 @@ def _pipe(pipes: ExitStack) -> tuple[int, BinaryIO]:
 
 def _migrate(database_url: str) -> None:
     # Only now: the worker's imports and these go on beside each other.
+    from sqlalchemy.exc import DatabaseError  # noqa: PLC0415 - docs/decisions/0057
+
     from migrations.upgrade import upgrade  # noqa: PLC0415 - docs/decisions/0057
     from service.database import open_database  # noqa: PLC0415 - docs/decisions/0057
 
     database = open_database(database_url)
-    upgrade(database)
-    database.dispose()
+    try:
+        upgrade(database)
+    except DatabaseError as error:
+        raise StackRefusedError(
+            f"the database {database.engine.url.database} cannot be used: {error.orig}"
+        ) from error
+    finally:
+        database.dispose()
 
 
 def _environment(data_dir: Path, database_url: str, concurrency: int) -> dict[str, str]:
@@ -290,6 +300,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ALREADY_RUNNING
     except StackRefusedError as error:
         sys.stderr.write(f"{error}\n")
+        return REFUSED
+    except OSError as error:
+        # A file in the folder's place, a disk that is full or read-only: nothing that a trace would explain better.
+        sys.stderr.write(f"no stack in {given.data_dir}: {error}\n")
         return REFUSED
     return 0
 

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 _ONE_MESSAGE_SECONDS = 600.0
 """How long one message keeps a slot claiming."""
 
+_MOST_UNREADABLE = 100
+"""Packs that are passed over in one look at the queue."""
+
 _LEAST_LEAD_SECONDS = 0.2
 _MOST_LEAD_SECONDS = 1.0
 """How long before the expected end of a pack the next one is claimed: twice what that took last, within these."""
@@ -48,6 +51,8 @@ class Training:
         """Set when this worker shall end: packs are checkpointed and given back."""
         self._parts = WorkerParts(settings, database, publisher, starter, device, store, self.draining)
         self._lead_seconds = _LEAST_LEAD_SECONDS
+        self._unreadable: tuple[int, ...] = ()
+        """Packs that a newer version accepted."""
         self.fenced_writes = 0
         """How often a claim of this worker turned out to be over."""
 
@@ -111,6 +116,10 @@ class Training:
             # The wake-up may go: the pack stays queued and the reconciler sends another.
             logger.warning("pack.unclaimed error=%r", error.orig)
             return None
+        except Exception:
+            # Whoever asks holds an attempt whose end is still to be stored: a defect here must not lose it.
+            logger.exception("pack.unclaimed")
+            return None
         if claim is None:
             return None
         self._parts.crash_at("after_claim")
@@ -121,15 +130,25 @@ class Training:
         return attempt
 
     def _claim(self) -> Claim | None:
-        with self._database.writing() as session:
-            return lifecycle.claim(
-                session,
-                queue=self._settings.queue,
-                worker_id=self._worker_id,
-                device=self._settings.device,
-                lease=self._settings.lease,
-                crash_limit=self._settings.crash_limit,
-            )
+        """The most urgent pack that this code can read; in the middle of an upgrade there may be others."""
+        while len(self._unreadable) < _MOST_UNREADABLE:
+            try:
+                with self._database.writing() as session:
+                    return lifecycle.claim(
+                        session,
+                        queue=self._settings.queue,
+                        worker_id=self._worker_id,
+                        device=self._settings.device,
+                        lease=self._settings.lease,
+                        crash_limit=self._settings.crash_limit,
+                        without=self._unreadable,
+                    )
+            except lifecycle.UnreadablePackError as error:
+                logger.warning("pack.unreadable pack_id=%s: left to workers of its version", error.pack_id)
+                self._unreadable = (*self._unreadable, error.pack_id)
+        # Some of them may have ended by now.
+        self._unreadable = ()
+        return None
 
     def _prepared(self, claim: Claim) -> Attempt | None:
         attempt = None

@@ -1,5 +1,6 @@
 """The vocabulary: what may be asked and what is answered. Free of torch."""
 
+from bfc_core.specs.agreement import has_classes
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.complexity import ComplexitySpec
@@ -146,6 +147,7 @@ __all__ = [
     "default_connections",
     "faults_from",
     "faults_of",
+    "has_classes",
     "hierarchy_of",
     "known_features",
     "label_of",

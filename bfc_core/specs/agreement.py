@@ -51,6 +51,13 @@ def check_agreement(target: AnyTarget, inputs: AnyInputs, learners: Iterable[Any
             raise ValueError("in classification rows are (x₀, x), one longer than dim: they are no images")
 
 
+def has_classes(target: AnyTarget) -> bool:
+    """Whether labels are classes, so that a predictor has an error (1 − accuracy) beside its nMSE."""
+    return isinstance(target, Images) or (
+        isinstance(target, LabelledTarget) and target.task == "classification"
+    )
+
+
 def check_samples(n: int, target: AnyTarget) -> None:
     """Refuse more training samples than there are.
 

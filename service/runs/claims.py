@@ -43,6 +43,14 @@ class FencedError(Exception):
         super().__init__(f"pack {pack_id} is no longer held under fence {fence}")
 
 
+class UnreadablePackError(Exception):
+    """A waiting pack asks for what this code does not know: a newer version accepted it. Nothing was claimed."""
+
+    def __init__(self, pack_id: int) -> None:
+        self.pack_id = pack_id
+        super().__init__(f"pack {pack_id} was accepted by another version")
+
+
 @dataclass(frozen=True)
 class ClaimedRun:
     """One live run of a claimed pack."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
@@ -32,7 +33,8 @@ from service.runs.cancellation import (
     cancel_experiment,
     cancel_run,
 )
-from service.runs.claims import Claim, ClaimedRun, held_pack
+from service.runs.cell import cell_hash, code_version
+from service.runs.claims import Claim, ClaimedRun, UnreadablePackError, held_pack
 from service.runs.moves import Failure, Wakeup, end_pack, live_runs, move_runs
 from service.runs.tallies import tally_expired, tally_reports, tally_wait
 from service.runs.transitions import check_pack
@@ -44,6 +46,7 @@ __all__ = [
     "ExperimentAlreadyFinishedError",
     "Failure",
     "RunAlreadyFinishedError",
+    "UnreadablePackError",
     "Wakeup",
     "accept",
     "attempt_outcome",
@@ -75,16 +78,21 @@ def claim(
     device: str,
     lease: timedelta,
     crash_limit: int | None = None,
+    without: Collection[int] = (),
 ) -> Claim | None:
     """Take the most urgent pack that may run; None where there is none.
 
     Args:
         crash_limit: the worker's own, which holds for this attempt whoever finds it dead; None: the finder's.
+        without: packs that are left to others.
+
+    Raises:
+        UnreadablePackError: it asks for what this code does not know; the transaction must be rolled back.
     """
     now = database_now(session)
     eligible = (
         select(Pack.id)
-        .where(is_waiting(), Pack.queue == queue, Pack.run_after <= now)
+        .where(is_waiting(), Pack.queue == queue, Pack.run_after <= now, *_not_among(without))
         .order_by(Pack.priority.desc(), Pack.id)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True)
@@ -114,6 +122,10 @@ def claim(
         pack.started_at = now
         tally_wait(session, pack.queue, (now - pack.created_at).total_seconds())
     runs = live_runs(session, pack)
+    try:
+        claimed_runs = tuple(ClaimedRun(run.id, RunSpec.model_validate(run.spec)) for run in runs)
+    except ValidationError as error:
+        raise UnreadablePackError(pack.id) from error
     session.add(
         Attempt(
             pack_id=pack.id,
@@ -135,8 +147,12 @@ def claim(
         fence=pack.fence,
         attempt=pack.attempt,
         experiment_id=pack.experiment_id,
-        runs=tuple(ClaimedRun(run.id, RunSpec.model_validate(run.spec)) for run in runs),
+        runs=claimed_runs,
     )
+
+
+def _not_among(pack_ids: Collection[int]) -> list[ColumnElement[bool]]:
+    return [Pack.id.not_in(pack_ids)] if pack_ids else []
 
 
 def complete(
@@ -161,8 +177,9 @@ def complete(
             session.add(_stored(run.id, claim.fence, report, now))
             stored.append((run.learner_kind, report))
         else:
-            run.message = report.message
+            run.message = None if report.message is None else _storable(report.message)
             run.error_code = "run_failed" if report.outcome is Outcome.FAILED else None
+    _name_the_code(session, pack, claim)
     session.execute(
         update(models.Artifact)
         .where(models.Artifact.run_id.in_([run.id for run, _ in moves]), models.Artifact.fence == claim.fence)
@@ -429,11 +446,26 @@ def _fail_pack(session: Session, now: datetime, pack: Pack, failure: Failure) ->
         if run.status is RunStatus.CANCELLING:
             moves.append((run, RunStatus.CANCELLED))
             continue
-        run.error_code, run.message = failure.code, failure.text[-MAX_ERROR_TEXT:]
+        run.error_code, run.message = failure.code, _storable(failure.text)
         moves.append((run, RunStatus.FAILED))
-    pack.error_code, pack.error_text = failure.code, failure.text[-MAX_ERROR_TEXT:]
+    pack.error_code, pack.error_text = failure.code, _storable(failure.text)
     end_pack(pack, now, PackStatus.FAILED)
     move_runs(session, now, pack, moves)
+
+
+def _name_the_code(session: Session, pack: Pack, claim: Claim) -> None:
+    """What was accepted by one version and computed by another answers cells of the one that computed it.
+
+    While an upgrade is under way a new API accepts what old workers compute; under the accepted hash the old code's
+    numbers would be served for the new code's for ever.
+    """
+    accepted_by = select(models.Experiment.code_version).where(models.Experiment.id == pack.experiment_id)
+    if session.scalar(accepted_by) == code_version():
+        return
+    for claimed in claim.runs:
+        run = session.get_one(Run, claimed.id)
+        if run.pack_id == pack.id:
+            run.cell_hash = cell_hash(claimed.spec)
 
 
 def _end_attempt(
@@ -447,8 +479,13 @@ def _end_attempt(
         tally_expired(session)
     if failure is not None:
         text = f"{failure.text}\n{failure.log}" if failure.log else failure.text
-        attempt.error_code, attempt.error_text = failure.code, text[-MAX_ERROR_TEXT:]
+        attempt.error_code, attempt.error_text = failure.code, _storable(text)
     return attempt
+
+
+def _storable(text: str) -> str:
+    """The end of a text that a process wrote, which may hold anything; PostgreSQL stores no NUL."""
+    return text[-MAX_ERROR_TEXT:].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.Report:
@@ -464,6 +501,6 @@ def _stored(run_id: UUID, fence: int, report: Report, now: datetime) -> models.R
         metrics=report.metrics.model_dump(mode="json") if report.metrics else None,
         selection=dict(report.selection),
         warnings=list(report.warnings),
-        message=report.message,
+        message=None if report.message is None else _storable(report.message),
         created_at=now,
     )
