@@ -54,7 +54,14 @@ class Pack(Base):
             **only_where("status = 'queued' AND held_at IS NULL"),
         ),
         Index(None, "status", "lease_until"),
-        Index(None, "status", "publish_at"),
+        # In the order in which wake-ups are sent again; packs of paused experiments are not in it.
+        Index(
+            "ix_packs_due",
+            "queue",
+            "publish_at",
+            "id",
+            **only_where("status = 'queued' AND held_at IS NULL"),
+        ),
         # Few at any time, however many packs an experiment has.
         Index(
             "ix_packs_begun", "experiment_id", **only_where("started_at IS NOT NULL AND finished_at IS NULL")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, select, update
 from sqlalchemy.orm import Session
 
 from bfc_core.packing import estimate_pack
@@ -300,24 +300,36 @@ def has_due_wakeups(session: Session) -> bool:
 
 
 def due_queues(session: Session) -> list[str]:
-    """Queues in which a wake-up seems lost; takes no lock."""
-    due = select(Pack.queue).where(*_is_due(database_now(session))).distinct().order_by(Pack.queue)
-    return list(session.scalars(due))
+    """Queues in which a wake-up seems lost; takes no lock.
+
+    However many packs are due, two rows of each queue are read: the index is entered once at each queue's beginning,
+    where the pack stands that is due first.
+    """
+    now = database_now(session)
+    named = select(_queue_after(None).label("queue")).cte("queues", recursive=True)
+    queues = named.union_all(select(_queue_after(named.c.queue)).where(named.c.queue.is_not(None)))
+    # A subquery with a limit, since PostgreSQL would turn EXISTS into a join and read every pack for it.
+    due_first = (
+        select(Pack.publish_at)
+        .where(is_waiting(), Pack.queue == queues.c.queue)
+        .order_by(Pack.publish_at)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return list(session.scalars(select(queues.c.queue).where(due_first <= now).order_by(queues.c.queue)))
 
 
-def due_wakeups(
-    session: Session, first: timedelta, cap: timedelta, limit: int, queue: str | None = None
-) -> list[Wakeup]:
-    """Queued packs whose wake-up seems lost; each call pushes its packs' next turn back, doubling up to ``cap``.
+def due_wakeups(session: Session, queue: str, first: timedelta, cap: timedelta, limit: int) -> list[Wakeup]:
+    """Packs of a queue whose wake-up seems lost, those first that are due longest.
 
-    Args:
-        queue: look at this one only.
+    Which pack a message names does not matter, since whoever reads it claims the most urgent one. Each call pushes the
+    next turn of its packs back, doubling up to ``cap``.
     """
     now = database_now(session)
     due = session.scalars(
         select(Pack)
-        .where(*_is_due(now), *([] if queue is None else [Pack.queue == queue]))
-        .order_by(Pack.priority.desc(), Pack.id)
+        .where(is_waiting(), Pack.queue == queue, Pack.publish_at <= now, Pack.run_after <= now)
+        .order_by(Pack.publish_at, Pack.id)
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)
         .execution_options(populate_existing=True)
@@ -329,13 +341,10 @@ def due_wakeups(
     return [Wakeup(pack.id, pack.queue, pack.priority) for pack in due]
 
 
-def _is_due(now: datetime) -> list[ColumnElement[bool]]:
-    return [
-        Pack.status == PackStatus.QUEUED,
-        Pack.publish_at <= now,
-        Pack.run_after <= now,
-        Pack.held_at.is_(None),
-    ]
+def _queue_after(queue: ColumnElement[str] | None) -> ScalarSelect[str]:
+    """The first queue by name, behind ``queue``, in which a pack waits; NULL where there is none."""
+    first = select(Pack.queue).where(is_waiting()).order_by(Pack.queue).limit(1)
+    return (first if queue is None else first.where(Pack.queue > queue)).scalar_subquery()
 
 
 def _expire(

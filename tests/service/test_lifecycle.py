@@ -425,13 +425,13 @@ def test_lost_wakeups_are_repeated_ever_more_rarely(bench: Bench) -> None:
     bench.accept(seeds=1)
     first, cap = timedelta(seconds=5), timedelta(seconds=60)
     gaps = []
-    assert bench.do(lifecycle.due_wakeups, first, cap, 10) == []
+    assert bench.do(lifecycle.due_wakeups, "train.cpu", first, cap, 10) == []
     for _ in range(6):
         with bench.database.writing() as session:
             now = database_now(session)
             session.execute(update(Pack).values(publish_at=now))
         assert bench.do(lifecycle.has_due_wakeups)
-        [wakeup] = bench.do(lifecycle.due_wakeups, first, cap, 10)
+        [wakeup] = bench.do(lifecycle.due_wakeups, "train.cpu", first, cap, 10)
         gaps.append(round((bench.pack(wakeup.pack_id).publish_at - now).total_seconds()))
     assert gaps == [10, 20, 40, 60, 60, 60]
     assert not bench.do(lifecycle.has_due_wakeups)
