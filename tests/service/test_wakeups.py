@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from service.database import Database, database_now
 from service.models import Pack
 from service.runs import lifecycle
-from tests.service.test_lifecycle import Bench
-from tests.service.test_lifecycle import bench as bench
+from tests.service.lifecycle_bench import Bench
+from tests.service.lifecycle_bench import bench as bench
 
 FIRST, CAP = timedelta(seconds=5), timedelta(seconds=60)
 FEW, MANY = 1_000, 100_000
