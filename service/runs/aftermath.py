@@ -54,6 +54,7 @@ def requeue(session: Session, now: datetime, pack: Pack) -> list[Wakeup]:
     check_pack(pack.status, PackStatus.QUEUED)
     pack.status = PackStatus.QUEUED
     pack.lease_until = pack.worker_id = pack.cancel_requested_at = None
+    pack.claimed_ahead = False
     pack.run_after = pack.publish_at = now
     pack.publish_count = 0
     move_runs(session, now, pack, moves)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.database import database_now
 from service.models import AttemptOutcome, Pack, PackStatus
-from service.runs.aftermath import crashed
+from service.runs.aftermath import crashed, end_attempt, requeue
 from service.runs.moves import Failure, Wakeup
 
 
@@ -60,6 +60,11 @@ def _expire(
     wakeups: list[Wakeup] = []
     for pack in packs:
         failure = Failure(code, "its worker stopped answering")
+        if pack.claimed_ahead:
+            # It waited for another pack, which its worker may have died of; this one had not begun.
+            end_attempt(session, pack, now, AttemptOutcome.EXPIRED, failure)
+            wakeups += requeue(session, now, pack)
+            continue
         wakeups += crashed(
             session, now, pack, AttemptOutcome.EXPIRED, failure, pack.crash_limit or crash_limit
         )

@@ -22,10 +22,10 @@ from service.runs.claim_ends import (
     release,
     settle_cancelled,
 )
-from service.runs.claims import Claim, ClaimedRun
+from service.runs.claims import Claim, ClaimedRun, UnreadableSpecError
 from service.runs.dead_owners import reap, take_over
 from service.runs.moves import Failure, Wakeup
-from service.runs.pack_queue import claim, due_queues, due_wakeups, has_due_wakeups
+from service.runs.pack_queue import claim, due_queues, due_wakeups, has_due_wakeups, postpone
 
 __all__ = [
     "POISON",
@@ -34,6 +34,7 @@ __all__ = [
     "ExperimentAlreadyFinishedError",
     "Failure",
     "RunAlreadyFinishedError",
+    "UnreadableSpecError",
     "Wakeup",
     "accept",
     "attempt_outcome",
@@ -47,6 +48,7 @@ __all__ = [
     "fail",
     "finish_cancelled",
     "has_due_wakeups",
+    "postpone",
     "reap",
     "release",
     "settle_cancelled",

@@ -1,15 +1,17 @@
 """The queue of packs: the most urgent one is claimed, and what nobody claims is woken up for again."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, ScalarSelect, select, update
 from sqlalchemy.orm import Session
 
 from bfc_core.specs import RunSpec
 from service.database import database_now
-from service.models import Attempt, Pack, PackStatus, RunStatus
+from service.models import Attempt, Pack, PackStatus, Run, RunStatus
 from service.models.pack import is_waiting
-from service.runs.claims import Claim, ClaimedRun
+from service.runs.claims import Claim, ClaimedRun, UnreadableSpecError
 from service.runs.moves import Wakeup, live_runs, move_runs
 from service.runs.tallies import tally_wait
 
@@ -22,11 +24,17 @@ def claim(
     device: str,
     lease: timedelta,
     crash_limit: int | None = None,
+    is_ahead: bool = False,
 ) -> Claim | None:
     """Take the most urgent pack that may run; None where there is none.
 
     Args:
         crash_limit: the worker's own, which holds for this attempt whoever finds it dead; None: the finder's.
+        is_ahead: it will wait for another pack of the same slot; until it has begun, its owner's death does not count
+            against it.
+
+    Raises:
+        UnreadableSpecError: this version cannot read that pack. Nothing was written; ``postpone`` lets others pass.
     """
     now = database_now(session)
     eligible = (
@@ -46,6 +54,7 @@ def claim(
             attempt=Pack.attempt + 1,
             worker_id=worker_id,
             crash_limit=crash_limit,
+            claimed_ahead=is_ahead,
             heartbeat_at=now,
             lease_until=now + lease,
             error_code=None,
@@ -61,6 +70,7 @@ def claim(
         pack.started_at = now
         tally_wait(session, pack.queue, (now - pack.created_at).total_seconds())
     runs = live_runs(session, pack)
+    claimed_runs = _readable(pack, runs)
     session.add(
         Attempt(
             pack_id=pack.id,
@@ -82,7 +92,19 @@ def claim(
         fence=pack.fence,
         attempt=pack.attempt,
         experiment_id=pack.experiment_id,
-        runs=tuple(ClaimedRun(run.id, RunSpec.model_validate(run.spec)) for run in runs),
+        runs=claimed_runs,
+        is_ahead=is_ahead,
+    )
+
+
+def postpone(session: Session, pack_id: int, by: timedelta) -> None:
+    """Let a queued pack wait: others come first, and whoever claims it then may be able to read it."""
+    later = database_now(session) + by
+    session.execute(
+        update(Pack)
+        .where(Pack.id == pack_id, Pack.status == PackStatus.QUEUED)
+        .values(run_after=later, publish_at=later)
+        .execution_options(synchronize_session=False)
     )
 
 
@@ -131,6 +153,15 @@ def due_wakeups(session: Session, queue: str, first: timedelta, cap: timedelta, 
         pack.publish_count += 1
         pack.published_at = now
     return [Wakeup(pack.id, pack.queue, pack.priority) for pack in due]
+
+
+def _readable(pack: Pack, runs: Sequence[Run]) -> tuple[ClaimedRun, ...]:
+    try:
+        return tuple(ClaimedRun(run.id, RunSpec.model_validate(run.spec)) for run in runs)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = "/".join(str(part) for part in first["loc"])
+        raise UnreadableSpecError(pack.id, f"{place}: {first['msg']}") from error
 
 
 def _queue_after(queue: ColumnElement[str] | None) -> ScalarSelect[str]:
