@@ -29,7 +29,7 @@ CrashPoint = Literal[
     # the API
     "before_accept", "after_accept", "after_publish",
     # the worker
-    "after_claim", "before_commit", "after_commit",
+    "after_claim", "claimed_ahead", "before_commit", "after_commit",
     # the child
     "in_training", "segfault", "raise", "while_saving", "before_result_file", "after_result_file",
 ]  # fmt: skip

@@ -5,7 +5,8 @@ what ends unasked, and stops both in order. Loopback only. The children hold a p
 outlive it. Database, broker and the lease numbers differ from a server deployment, nothing else.
 
 The worker starts before the database is migrated, since its helper process imports torch, which takes longest
-(docs/decisions/0057). A second pipe, closed after the migration, lets it go on.
+(docs/decisions/0057). A second pipe, closed after the migration, lets it go on. Where there is nothing to migrate,
+which a look into the file tells, nobody waits (docs/decisions/0064).
 """
 
 import argparse
@@ -26,6 +27,8 @@ from typing import BinaryIO
 
 import psutil
 from filelock import FileLock, Timeout
+
+from migrations.newest import is_up_to_date
 
 logger = logging.getLogger("service.embedded")
 
@@ -154,10 +157,11 @@ def run(data_dir: Path, port: int, concurrency: int) -> None:
         raise AlreadyRunningError(data_dir) from None
     with lock:
         port = _free_port(port)
+        database = data_dir / "bfc.db"
         # Of the characters of a path these two mean something else in an address.
-        path = str(data_dir / "bfc.db").replace("%", "%25").replace("?", "%3F")
-        database_url = f"sqlite:///{path}"
-        _supervise(data_dir, port, database_url, _environment(data_dir, database_url, concurrency), stopping)
+        path = str(database).replace("%", "%25").replace("?", "%3F")
+        environment = _environment(data_dir, f"sqlite:///{path}", concurrency)
+        _supervise(data_dir, port, database, environment, stopping)
 
 
 class AlreadyRunningError(StackRefusedError):
@@ -193,7 +197,7 @@ def refuse_network_disk(folder: Path) -> None:
 def _supervise(
     data_dir: Path,
     port: int,
-    database_url: str,
+    database: Path,
     environment: Mapping[str, str],
     stopping: threading.Event,
 ) -> None:
@@ -208,9 +212,13 @@ def _supervise(
         children = (worker, api)
         state = data_dir / STATE_FILE
         try:
-            worker.look()
-            _migrate(database_url)
-            migrating.close()
+            if is_up_to_date(database):
+                migrating.close()
+                worker.look()
+            else:
+                worker.look()
+                _migrate(environment["BFC_DATABASE_URL"])
+                migrating.close()
             api.look()
             _write_state(state, f"http://{_HOST}:{port}")
             logger.info("stack.started url=http://%s:%s data_dir=%s", _HOST, port, data_dir)

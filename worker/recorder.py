@@ -54,6 +54,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._pending = _Pending()
         self._stopped = threading.Event()
+        self._is_waiting = claim.is_ahead
         self._thread = threading.Thread(target=self._repeat, name=f"recorder-{claim.pack_id}", daemon=True)
         self._next_heartbeat = 0.0
         self._next_progress = 0.0
@@ -65,6 +66,12 @@ class Recorder:
         """Record in a thread until ``end`` or ``stop``."""
         self._thread.start()
 
+    def begin(self) -> None:
+        """Say with the next look that the pack has begun, if it was claimed to wait."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._next_heartbeat = 0.0
+
     def stop(self) -> None:
         """Record nothing more; the lease is not renewed any more."""
         self._stopped.set()
@@ -75,6 +82,11 @@ class Recorder:
         """Keep measurements of a run for the next write."""
         with self._lock:
             self._pending.measurements.extend((run_id, measurement) for measurement in measurements)
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether nobody waits for the pack now: it was lost, its experiment is paused, or all its runs shall stop."""
+        return self.is_fenced or self.is_held or len(self.cancelled) == len(self._claim.runs)
 
     def progressed(self, step: int, steps: int) -> None:
         """Keep the newest progress."""
@@ -172,8 +184,10 @@ class Recorder:
         if time.monotonic() < self._next_heartbeat:
             return
         with self._database.writing() as session:
-            claims.heartbeat(session, self._claim, self._settings.lease)
-        self._next_heartbeat = time.monotonic() + self._settings.heartbeat_interval.total_seconds()
+            is_waiting = self._is_waiting
+            claims.heartbeat(session, self._claim, self._settings.lease, is_waiting=is_waiting)
+        if is_waiting == self._is_waiting:
+            self._next_heartbeat = time.monotonic() + self._settings.heartbeat_interval.total_seconds()
 
     def _flush(self) -> None:
         """Write what is kept."""

@@ -44,7 +44,8 @@ class ArcCosineKernel(Kernel):
         if self.order == 0:
             return turn / pi
         norms = x.norm(dim=1)[pairs[0]] * z.norm(dim=1)[pairs[1]]
-        return norms * sine_and_turned_cosine(angle, turn) / pi
+        values: Tensor = norms * sine_and_turned_cosine(angle, turn) / pi
+        return values
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """1, or ‖x‖²."""

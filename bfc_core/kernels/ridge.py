@@ -237,9 +237,7 @@ def solve_by_eigendecomposition(
             together = (shrunk[:, some, None] * projected[:, None, :]).flatten(1)
             coefficients = (vectors[rows] @ together).reshape(len(shares), -1, projected.shape[1])
             path.add(rows, some, coefficients, shares[:, some])
-    chosen, weights = _chosen_weights(
-        path.errors(criterion), ridges, centred, decomposed, projected
-    )
+    chosen, weights = _chosen_weights(path.errors(criterion), ridges, centred, decomposed, projected)
     return RidgeSolution(ridges, path.loo_mse(), chosen, weights, centred.mean, path.gcv())
 
 
@@ -300,9 +298,7 @@ def solve_by_feature_blocks(
                 right_hand_sides[rows, None, :] - fitted,
                 _shares(scores, shrunk[:, some], least_share),
             )
-    chosen, weights = _chosen_weights(
-        path.resolved_errors(criterion), ridges, centred, decomposed, projected
-    )
+    chosen, weights = _chosen_weights(path.resolved_errors(criterion), ridges, centred, decomposed, projected)
     return RidgeSolution(ridges, path.loo_mse(), chosen, weights, centred.mean, path.gcv())
 
 

@@ -35,8 +35,8 @@ def check_agreement(target: AnyTarget, inputs: AnyInputs, learners: Iterable[Any
             raise ValueError(  # noqa: TRY004
                 f"{learner.kind} is told the levels of a hierarchy, and the target {target.kind} has none"
             )
-        has_classes = isinstance(target, DataSet) and target.sizes.classes is not None
-        if has_classes and not isinstance(learner, CLASSIFIERS):
+        is_of_classes = isinstance(target, DataSet) and target.sizes.classes is not None
+        if is_of_classes and not isinstance(learner, CLASSIFIERS):
             raise ValueError(
                 f"{learner.kind} learns one number, and {target.kind} has classes: choose kernel_ridge, "
                 "empirical_ntk, random_features or linear"
@@ -53,9 +53,9 @@ def check_agreement(target: AnyTarget, inputs: AnyInputs, learners: Iterable[Any
 
 def has_classes(target: AnyTarget) -> bool:
     """Whether labels are classes, so that a predictor has an error (1 − accuracy) beside its nMSE."""
-    return isinstance(target, Images) or (
-        isinstance(target, LabelledTarget) and target.task == "classification"
-    )
+    if isinstance(target, DataSet):
+        return target.sizes.classes is not None
+    return isinstance(target, LabelledTarget) and target.task == "classification"
 
 
 def check_samples(n: int, target: AnyTarget) -> None:

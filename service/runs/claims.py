@@ -46,9 +46,10 @@ class FencedError(Exception):
 class UnreadablePackError(Exception):
     """A waiting pack asks for what this code does not know: a newer version accepted it. Nothing was claimed."""
 
-    def __init__(self, pack_id: int) -> None:
+    def __init__(self, pack_id: int, cause: str) -> None:
         self.pack_id = pack_id
-        super().__init__(f"pack {pack_id} was accepted by another version")
+        self.cause = cause
+        super().__init__(f"pack {pack_id} was accepted by another version: {cause}")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Claim:
     attempt: int
     experiment_id: UUID
     runs: tuple[ClaimedRun, ...]
+    is_ahead: bool = False
+    """Whether it was claimed to wait for another pack of its slot."""
 
     @property
     def run_ids(self) -> tuple[UUID, ...]:
@@ -114,14 +117,14 @@ def held_pack(session: Session, claim: Claim, now: datetime) -> Pack:
     return session.get_one(Pack, claim.pack_id, populate_existing=True)
 
 
-def heartbeat(session: Session, claim: Claim, lease: timedelta) -> None:
-    """Extend the lease.
+def heartbeat(session: Session, claim: Claim, lease: timedelta, *, is_waiting: bool = False) -> None:
+    """Extend the lease, and say whether the pack still waits for another one of its slot.
 
     Raises:
         FencedError: the claim is over.
     """
     now = database_now(session)
-    guard(session, claim, now, lease_until=now + lease)
+    guard(session, claim, now, lease_until=now + lease, claimed_ahead=is_waiting)
 
 
 def record_progress(session: Session, claim: Claim, step: int, steps: int) -> None:
@@ -131,7 +134,7 @@ def record_progress(session: Session, claim: Claim, step: int, steps: int) -> No
         FencedError: the claim is over.
     """
     now = database_now(session)
-    guard(session, claim, now, step=step, steps=steps)
+    guard(session, claim, now, step=step, steps=steps, claimed_ahead=False)
     pack = session.get_one(Pack, claim.pack_id, populate_existing=True)
     live = session.scalars(
         select(Run.id).where(Run.id.in_(claim.run_ids), Run.status == RunStatus.RUNNING).order_by(Run.member)

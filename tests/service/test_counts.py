@@ -15,8 +15,8 @@ from service.models import Experiment, ExperimentRun, ExperimentStatus, RunStatu
 from service.runs import claims, lifecycle, settlement, tallies
 from service.runs.resumption import pause_experiment, resume_experiment, retry_run
 from service.runs.run_counts import recounted
-from tests.service.test_lifecycle import DIED, LIMIT, Bench, reports_of
-from tests.service.test_lifecycle import bench as bench
+from tests.service.lifecycle_bench import DIED, LIMIT, Bench, reports_of
+from tests.service.lifecycle_bench import bench as bench
 
 OPS = 10
 """SQLite reports its work every so many instructions of its virtual machine."""

@@ -11,7 +11,7 @@ from service.database import database_now
 from service.runs import claims, lifecycle, retention
 from service.runs.resumption import retry_run
 from tests.service.conftest import Api, report
-from tests.service.test_lifecycle import DIED
+from tests.service.lifecycle_bench import DIED
 
 KEPT = timedelta(days=30)
 

@@ -16,7 +16,7 @@ from service.models import Tally
 from service.runs import claims, lifecycle, tallies
 from service.store.opening import open_store
 from tests.service.conftest import migrated, settings_for
-from tests.service.test_lifecycle import Bench, reports_of
+from tests.service.lifecycle_bench import Bench, reports_of
 from worker.housekeeping import Housekeeping
 from worker.slots import WorkerSlot
 
