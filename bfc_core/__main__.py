@@ -20,6 +20,7 @@ from bfc_core.data_sets import check as check_data_set
 from bfc_core.errors import BfcError, DataSetUnusable
 from bfc_core.manifest import manifest_of
 from bfc_core.packing import estimate_run, packs_of
+from bfc_core.posing import PosedProblems
 from bfc_core.run import execute_pack
 from bfc_core.specs import (
     Array,
@@ -110,9 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     positions = {id(run): position for position, run in enumerate(runs)}
     is_gpu = options.device.startswith("cuda")
     packs = packs_of(runs, gpu_memory_bytes=_half_of_memory(options.device) if is_gpu else None)
+    posed = PosedProblems(options.data_sets)
     for number, pack in enumerate(packs, 1):
         title = f"pack {number}/{len(packs)} ({label_of(pack[0].learner)}, {len(pack)} runs)"
-        for run, report in zip(pack, _execute(pack, title, options, limit), strict=True):
+        for run, report in zip(pack, _execute(pack, title, options, limit, posed), strict=True):
             reports[positions[id(run)]] = report
     manifest = manifest_of(spec, device=options.device, threads=torch.get_num_threads())
     document = {
@@ -174,7 +176,9 @@ def _beyond(limit: int, spec: ExperimentSpec, runs: Sequence[RunSpec]) -> Iterat
             )
 
 
-def _execute(pack: list[RunSpec], title: str, options: argparse.Namespace, limit: int) -> list[Report]:
+def _execute(
+    pack: list[RunSpec], title: str, options: argparse.Namespace, limit: int, posed: PosedProblems
+) -> list[Report]:
     started = time.monotonic()
     try:
         return execute_pack(
@@ -182,8 +186,8 @@ def _execute(pack: list[RunSpec], title: str, options: argparse.Namespace, limit
             TerminalObserver(title),
             options.device,
             memory_limit_bytes=limit,
-            data_sets=options.data_sets,
             cuda_graphs=options.cuda_graphs,
+            posed=posed,
         )
     except BfcError as error:
         seconds = (time.monotonic() - started) / len(pack)

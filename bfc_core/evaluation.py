@@ -1,7 +1,6 @@
 """From a run's spec to its samples, and from a fitted predictor to its report."""
 
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,25 +12,16 @@ from bfc_core.flops.counting import FlopCounter
 from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated, class_accuracy_of
-from bfc_core.metrics.features import feature_error, feature_error_scale_free, form_error
-from bfc_core.metrics.regression import (
-    degree_coefficients,
-    level_coefficients,
-    normalised_mse,
-    variance_share,
-)
+from bfc_core.metrics.features import feature_errors, form_error
+from bfc_core.metrics.regression import normalised_mse, variance_share
 from bfc_core.seeding import generator_for
-from bfc_core.specs import AnyInputs, DataSet, DataSetInputs, Metrics, Outcome, Report, RunSpec
+from bfc_core.specs import DataSet, DataSetInputs, Metrics, Outcome, Report, RunSpec
 from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
 from bfc_core.targets.classification import ClassificationTarget, labels_of
 from bfc_core.targets.data_sets import UnknownFunction, draw_rows
-from bfc_core.targets.degrees import degree_parts
 from bfc_core.targets.forms import level_forms
-
-DEGREE_ROWS = 1000
-"""Rows on which a predictor is taken apart by degree: always the first of the test samples."""
-
+from bfc_core.truth import FIRST_ROWS, Degrees, Truth
 
 CONSTANT = 1e-12
 """A target that varies by less than this share of its size varies by rounding."""
@@ -49,32 +39,29 @@ class Problem:
     Letters: n training rows, t test rows, dim the length of a row.
     """
 
-    target: Target
+    truth: Truth
     x: Float[Tensor, "n dim"]
     y: Float[Tensor, " n"] | Float[Tensor, "n c"]
-    test_x: Float[Tensor, "t dim"]
-    test_y: Float[Tensor, " t"] | Float[Tensor, "t c"]
-    degrees: "Degrees | None" = None
+
+    @property
+    def target(self) -> Target:
+        """What is to be learnt."""
+        return self.truth.target
+
+    @property
+    def test_x(self) -> Float[Tensor, "t dim"]:
+        """Fresh rows."""
+        return self.truth.every.x
+
+    @property
+    def test_y(self) -> Float[Tensor, " t"] | Float[Tensor, "t c"]:
+        """The clean target on them."""
+        return self.truth.every.y
 
     @property
     def degree_parts(self) -> dict[int, Float[Tensor, " r"]]:
-        """The target's parts by degree on the first :data:`DEGREE_ROWS` test rows; empty where not defined."""
-        return {} if self.degrees is None else _parts_of(self.degrees)
-
-
-@dataclass(frozen=True)
-class Degrees:
-    """Names a target and rows whose parts by degree are asked for: runs that share them share the work."""
-
-    name: str
-    target: Target = field(compare=False)
-    law: AnyInputs = field(compare=False)
-    x: Float[Tensor, "r dim"] = field(compare=False)
-
-
-@lru_cache(maxsize=64)
-def _parts_of(degrees: Degrees) -> dict[int, Float[Tensor, " r"]]:
-    return degree_parts(degrees.target, degrees.law, degrees.x)
+        """The target's parts by degree on the first test rows; empty where not defined."""
+        return self.truth.degree_parts
 
 
 def pose(spec: RunSpec, data_sets: Path | None = None) -> Problem:
@@ -86,28 +73,48 @@ def pose(spec: RunSpec, data_sets: Path | None = None) -> Problem:
         TargetIsConstant: the target does not vary on the test samples.
         DataSetUnusable: the folder does not hold the file that the target names.
     """
+    return with_samples(spec, truth_of(spec, data_sets), data_sets)
+
+
+def truth_of(spec: RunSpec, data_sets: Path | None = None) -> Truth:
+    """A run's target with its test samples: the same whatever n. Raises what :func:`pose` does."""
     if isinstance(spec.target, DataSet):
-        training, test = draw_rows(spec.target, spec.n, spec.budget.test_samples, spec.seed, data_sets)
+        _, test = draw_rows(spec.target, spec.n, spec.budget.test_samples, spec.seed, data_sets)
         if test.y.ndim == 1:
             _check_spread(test.y)
-        return Problem(UnknownFunction(spec.dim), training.x, training.y, test.x, test.y)
+        return Truth(UnknownFunction(spec.dim), test.x, test.y)
     assert not isinstance(spec.inputs, DataSetInputs)  # the spec has refused it
     target = build_target(spec.target, spec.inputs, spec.dim, spec.seed)
-    x = draw_inputs(spec.inputs, spec.n, spec.dim, spec.seed, "inputs")
     test_x = draw_inputs(spec.inputs, spec.budget.test_samples, spec.dim, spec.seed, "test")
     if isinstance(target, ClassificationTarget):
-        x = target.rows(x, spec.seed, "offset")
         test_x = target.rows(test_x, spec.seed, "test offset")
-    y, test_y = target(x), target(test_x)
+    test_y = target(test_x)
     _check_spread(test_y)
+    spread = test_y.std()
+    if isinstance(target, ClassificationTarget):
+        test_y = labels_of(test_y)
+    rows = test_x[:FIRST_ROWS].clone()
+    name = f"{spec.target.canonical_json()}|{spec.inputs.canonical_json()}|{spec.dim}|{spec.seed}|{len(rows)}"
+    return Truth(target, test_x, test_y, Degrees(name, target, spec.inputs, rows), spread)
+
+
+def with_samples(spec: RunSpec, truth: Truth, data_sets: Path | None = None) -> Problem:
+    """A run's own samples beside what :func:`truth_of` found for it, or for another n."""
+    if isinstance(spec.target, DataSet):
+        training, _ = draw_rows(spec.target, spec.n, spec.budget.test_samples, spec.seed, data_sets)
+        return Problem(truth, training.x, training.y)
+    assert not isinstance(spec.inputs, DataSetInputs)
+    target = truth.target
+    x = draw_inputs(spec.inputs, spec.n, spec.dim, spec.seed, "inputs")
+    if isinstance(target, ClassificationTarget):
+        x = target.rows(x, spec.seed, "offset")
+    y = target(x)
     if spec.target.label_noise > 0:
         noise = torch.randn(spec.n, generator=generator_for(spec.seed, "noise"), dtype=torch.float64)
-        y = y + spec.target.label_noise * test_y.std() * noise
+        y = y + spec.target.label_noise * truth.spread * noise
     if isinstance(target, ClassificationTarget):
-        y, test_y = labels_of(y), labels_of(test_y)
-    rows = test_x[:DEGREE_ROWS].clone()
-    name = f"{spec.target.canonical_json()}|{spec.inputs.canonical_json()}|{spec.dim}|{spec.seed}|{len(rows)}"
-    return Problem(target, x, y, test_x, test_y, Degrees(name, target, spec.inputs, rows))
+        y = labels_of(y)
+    return Problem(truth, x, y)
 
 
 def _check_spread(values: Float[Tensor, " t"]) -> None:
@@ -164,11 +171,11 @@ def _measured(
         return Metrics(nmse=normalised_mse(predicted, problem.test_y), accuracy=share, error=1 - share)
     if isinstance(problem.target, UnknownFunction):
         return Metrics(nmse=normalised_mse(predicted, problem.test_y))
-    true = problem.target.features(problem.test_x)
-    found = {
-        level: feature
-        for level, feature in predictor.features(problem.test_x).items()
-        if level in true and bool(feature.isfinite().all())
+    truth, rows = problem.truth, problem.truth.every
+    errors = {
+        level: feature_errors(feature, rows.features[level])
+        for level, feature in predictor.features(rows.x).items()
+        if level in rows.features and bool(feature.isfinite().all())
     }
     forms = level_forms(problem.target)
     accuracy = None
@@ -176,8 +183,8 @@ def _measured(
     if isinstance(problem.target, ClassificationTarget):
         accuracy = accuracy_of(predicted, problem.test_y)
         scaled, predicted = calibrated(predicted, problem.test_x[:, 0]), labels_of(predicted)
-    coefficients = level_coefficients(scaled, problem.target.parts(problem.test_x))
-    by_degree = degree_coefficients(scaled[:DEGREE_ROWS], problem.degree_parts)
+    coefficients = rows.directions.coefficients(scaled)
+    by_degree = truth.degree_basis.coefficients(scaled[:FIRST_ROWS])
     return Metrics(
         nmse=normalised_mse(predicted, problem.test_y),
         accuracy=accuracy,
@@ -186,10 +193,8 @@ def _measured(
         variance_explained={level: variance_share(beta) for level, beta in coefficients.items()},
         degree_coefficient=dict(by_degree),
         degree_variance_explained={degree: variance_share(beta) for degree, beta in by_degree.items()},
-        feature_error={level: feature_error(feature, true[level]) for level, feature in found.items()},
-        feature_error_scale_free={
-            level: feature_error_scale_free(feature, true[level]) for level, feature in found.items()
-        },
+        feature_error={level: error for level, (error, _) in errors.items()},
+        feature_error_scale_free={level: scale_free for level, (_, scale_free) in errors.items()},
         form_error={
             level: form_error(form, forms[level])
             for level, form in predictor.forms().items()

@@ -49,7 +49,8 @@ SHORT_PACK_SECONDS = 8.0
 """Kernel runs are grouped up to this estimate."""
 
 MAX_SHORT_MEMBERS = 256
-"""Kernel runs of one pack: bounds the transactions that claim it and store its reports."""
+"""Runs of one pack, however short or however large the device: bounds the transactions that claim it and store its
+reports."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def packs_of(
     """Group runs into packs; every run appears once, in a stable order.
 
     Without ``max_members`` a pack has as many as train fastest for their shape: on a CPU as its cache holds, on a GPU
-    of ``gpu_memory_bytes`` as that memory holds. With 1 every run is alone.
+    as many as ``gpu_memory_bytes`` hold with their samples, up to :data:`MAX_SHORT_MEMBERS`. With both, whichever is
+    fewer; a single run too large for these bytes is a pack all the same. With 1 every run is alone.
     """
     if max_members == 1:
         return [[run] for run in runs]
@@ -75,11 +77,11 @@ def packs_of(
         groups[_shape_key(run)].append(run)
     packs: list[list[RunSpec]] = []
     for group in groups.values():
-        if isinstance(group[0].learner, Recipe):
-            members = max_members
-            if members is None and gpu_memory_bytes is not None:
-                members = members_within(group[0], group[0].learner, gpu_memory_bytes)
-            packs.extend(_staged_packs(group, members or fastest_members(group[0], group[0].learner)))
+        if isinstance(group[0].learner, Recipe) and gpu_memory_bytes is not None:
+            most = min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)
+            packs.extend(_staged_packs(group, most, gpu_memory_bytes))
+        elif isinstance(group[0].learner, Recipe):
+            packs.extend(_staged_packs(group, max_members or fastest_members(group[0], group[0].learner)))
         else:
             packs.extend(_short_packs(group, min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)))
     return packs
@@ -203,17 +205,42 @@ def _gram_key(run: RunSpec) -> Hashable:
     return (learner.kernel, learner.feature_map, run.inputs, run.dim, run.seed)
 
 
-def _staged_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
-    """Keep the arms of one seed together, so that their common stages are trained once."""
-    arms: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
+def _staged_packs(
+    group: list[RunSpec], max_members: int, memory_bytes: int | None = None
+) -> list[list[RunSpec]]:
+    """Keep the arms of one seed together, so that their common stages are trained once.
+
+    Seeds stay together too, whatever n: a target and its test rows are then drawn once a pack and not once a size.
+    Where memory counts, arms share their samples, and arms that do not fit together are a pack nevertheless.
+    """
+    target_of = _target_names(group)
+    seeds: defaultdict[Hashable, defaultdict[int, list[RunSpec]]] = defaultdict(lambda: defaultdict(list))
     for run in group:
-        arms[(run.target.canonical_json(), run.n, run.seed)].append(run)
+        seeds[target_of[id(run.target)], run.seed][run.n].append(run)
+    step = 0 if memory_bytes is None else step_bytes(group[0], _recipe(group[0]))
     packs: list[list[RunSpec]] = [[]]
-    for members in arms.values():
-        if packs[-1] and len(packs[-1]) + len(members) > max_members:
-            packs.append([])
-        packs[-1].extend(members)
+    held = 0
+    for sizes in seeds.values():
+        for members in sizes.values():
+            needed = 0 if memory_bytes is None else sample_bytes(members[0]) + len(members) * step
+            is_full = len(packs[-1]) + len(members) > max_members
+            if packs[-1] and (is_full or (memory_bytes is not None and held + needed > memory_bytes)):
+                packs.append([])
+                held = 0
+            packs[-1].extend(members)
+            held += needed
     return packs
+
+
+def _recipe(run: RunSpec) -> Recipe:
+    if not isinstance(run.learner, Recipe):
+        raise TypeError(f"{run.learner.kind} trains no network")
+    return run.learner
+
+
+def _target_names(group: Iterable[RunSpec]) -> dict[int, str]:
+    """The canonical JSON of every target by its ``id``: runs of a grid share one object, and its text is long."""
+    return {key: target.canonical_json() for key, target in {id(r.target): r.target for r in group}.items()}
 
 
 def fastest_members(run: RunSpec, learner: Recipe) -> int:
@@ -225,8 +252,14 @@ def fastest_members(run: RunSpec, learner: Recipe) -> int:
 
 
 def members_within(run: RunSpec, learner: Recipe, memory_bytes: int) -> int:
-    """Members of this shape whose arrays of one step fit so many bytes, at least 1: the size of a pack on a GPU."""
+    """Members of this shape whose arrays of one step fit so many bytes, at least 1: those stepped together on a GPU."""
     return max(1, memory_bytes // step_bytes(run, learner))
+
+
+def sample_bytes(run: RunSpec) -> int:
+    """Bytes of a run's samples and labels where it trains; in classification a row has x₀ beside x."""
+    is_margin = isinstance(run.target, LabelledTarget) and run.target.task == "classification"
+    return _size(_recipe(run)) * run.n * (run.dim + 1 + is_margin)
 
 
 def step_bytes(run: RunSpec, learner: Recipe) -> int:
@@ -243,8 +276,12 @@ def step_bytes(run: RunSpec, learner: Recipe) -> int:
     columns = sum(read[level] + min(read[level], learner.width) for level in read)
     columns += sum(2 * lifted[level] for level in feeding)
     parameters = sum(read[level] * (learner.width + k) for level, k in hierarchy.widths.items())
-    size = 4 if learner.precision == "float32" else 8
-    return size * (learner.batch_size * columns + 4 * parameters)
+    return _size(learner) * (learner.batch_size * columns + 4 * parameters)
+
+
+def _size(learner: Recipe) -> int:
+    """Bytes of one number."""
+    return 4 if learner.precision == "float32" else 8
 
 
 def _short_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
@@ -262,11 +299,20 @@ def _short_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
 
 
 def _grams_together(group: list[RunSpec]) -> list[RunSpec]:
-    """Runs that share a gram beside each other, the largest first, so that it contains those that follow."""
-    families: defaultdict[Hashable, list[RunSpec]] = defaultdict(list)
-    for position, run in enumerate(group):
-        families[_gram_key(run) or position].append(run)
-    return [run for family in families.values() for run in sorted(family, key=lambda run: -run.n)]
+    """Runs that share a gram beside each other, the largest first, so that it contains those that follow.
+
+    Families of one seed follow each other: its targets and test rows are then drawn once for all of them.
+    """
+    target_of = _target_names(group)
+    seeds: defaultdict[int, defaultdict[Hashable, list[RunSpec]]] = defaultdict(lambda: defaultdict(list))
+    for run in group:
+        seeds[run.seed][_gram_key(run) or target_of[id(run.target)]].append(run)
+    return [
+        run
+        for families in seeds.values()
+        for name, family in families.items()
+        for run in (family if isinstance(name, str) else sorted(family, key=lambda run: -run.n))
+    ]
 
 
 def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
@@ -275,7 +321,7 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
     flops = 18 * learner.batch_size * len(widths) * inputs_of_a_level * (learner.width + max(widths))
     elementwise = 40 * learner.batch_size * len(widths) * learner.width
     steps = 2 * len(widths) * learner.steps_per_stage
-    size = 4 if learner.precision == "float32" else 8
+    size = _size(learner)
     if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
         steps, flops, elementwise = learner.constants.max_steps, 0, 800_000
     if isinstance(learner, AlgorithmOne) and learner.search is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bfc_core.checkpoint import CheckpointFolder
-from bfc_core.evaluation import pose, report_of
+from bfc_core.evaluation import report_of
 from bfc_core.kernels.shared import EigendecompositionFolder
 from bfc_core.learners.exact_algorithm_1 import ExactPack, is_exact
 from bfc_core.learners.hierarchical import HierarchicalPack
@@ -14,6 +14,7 @@ from bfc_core.learners.kernel_pack import KernelPack
 from bfc_core.learners.network_file import NAME, save_network
 from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.packing import packs_of
+from bfc_core.posing import PosedProblems
 from bfc_core.specs import Recipe, Report, RunSpec
 from bfc_core.training.progress import Observer, SilentObserver
 
@@ -29,15 +30,17 @@ def execute_pack(
     data_sets: Path | None = None,
     *,
     cuda_graphs: bool = False,
+    posed: PosedProblems | None = None,
 ) -> list[Report]:
     """Train and evaluate every run of a pack; one report a run, in order.
 
     A run's report does not depend on its pack mates. Divergence and cancellation are outcomes. With
     ``checkpoints`` the pack continues from the newest sound checkpoint and the numbers are those of
     an uninterrupted execution. ``kernel_cache`` keeps eigendecompositions between packs. What a
-    run's budget keeps is written to ``artifacts / str(position of the run)``. Users' files
-    lie in ``data_sets``. With ``cuda_graphs`` the stages of a
-    network are recorded once and replayed by the GPU.
+    run's budget keeps is written to ``artifacts / str(position of the run)``. Users' files lie in ``data_sets``. With
+    ``cuda_graphs`` the stages of a network are recorded once and replayed by the GPU. Runs that share a target, samples
+    or test rows share what is drawn; ``posed`` (which then says where users' files lie) lets a process that executes
+    several packs share it among them too.
 
     Raises:
         ValueError: the runs are no pack: their shapes do not agree; or ``cuda_graphs`` without a GPU.
@@ -49,10 +52,11 @@ def execute_pack(
     if cuda_graphs and not device.startswith("cuda"):
         raise ValueError(f"CUDA graphs need a GPU, and the device is {device}")
     observer = observer or SilentObserver()
+    posed = posed or PosedProblems(data_sets)
     if not isinstance(specs[0].learner, Recipe):
-        return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache, data_sets).reports()
+        return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache, posed).reports()
     started = time.monotonic()
-    problems = [pose(spec) for spec in specs]
+    problems = [posed.pose(spec) for spec in specs]
     if searches(specs[0].learner):
         fitted = fit_by_search(specs, problems, observer, device, checkpoints)
     elif is_exact(specs[0].learner):

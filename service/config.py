@@ -22,6 +22,11 @@ def _seconds(value: object) -> object:
     return value
 
 
+def _nothing_where_empty(value: object) -> object:
+    """A composition passes a variable that is not set as an empty one."""
+    return None if value == "" else value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
 Bytes = Annotated[int, Field(gt=0)]
 
@@ -114,6 +119,11 @@ class Settings(BaseSettings):
 
     pack_members: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="most runs of a pack; as many as are fastest where null. 1 packs nothing"
+    )
+    network_pack_bytes: Annotated[Bytes | None, BeforeValidator(_nothing_where_empty)] = Field(
+        default=None,
+        description="memory of the device that trains networks which one pack of them may fill: half of a GPU's. "
+        "Null: packs have the size that is fastest on a CPU. Of the API, and the same for all of them",
     )
 
     # Lifecycle

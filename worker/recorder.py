@@ -21,12 +21,13 @@ from service.config import Settings
 from service.database import Database
 from service.models import AttemptOutcome
 from service.runs import claims, lifecycle
-from service.runs.claims import Claim, FencedError
+from service.runs.claims import Claim, FencedError, News, Wishes
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
-_BATCH = 500
+_BATCH = 2000
+"""Measurements of one transaction: what a pack of a second leaves is one, and others wait some ten milliseconds."""
 
 Answer = TypeVar("Answer")
 
@@ -39,6 +40,11 @@ class _Pending:
     progress: tuple[int, int] | None = None
     checkpoint: tuple[int, str, str] | None = None
     stopped: set[UUID] = field(default_factory=set)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be written."""
+        return not (self.measurements or self.progress or self.checkpoint or self.stopped)
 
 
 class Recorder:
@@ -54,9 +60,10 @@ class Recorder:
         self._lock = threading.Lock()
         self._pending = _Pending()
         self._stopped = threading.Event()
-        self._is_waiting = claim.is_ahead
+        self._is_waiting = self._said_waiting = claim.is_ahead
         self._thread = threading.Thread(target=self._repeat, name=f"recorder-{claim.pack_id}", daemon=True)
-        self._next_heartbeat = 0.0
+        # The claim has begun the lease a moment ago.
+        self._next_heartbeat = time.monotonic() + settings.heartbeat_interval.total_seconds()
         self._next_progress = 0.0
         self.cancelled: frozenset[UUID] = frozenset()
         self.is_fenced = False
@@ -68,9 +75,7 @@ class Recorder:
 
     def begin(self) -> None:
         """Say with the next look that the pack has begun, if it was claimed to wait."""
-        if self._is_waiting:
-            self._is_waiting = False
-            self._next_heartbeat = 0.0
+        self._is_waiting = False
 
     def stop(self) -> None:
         """Record nothing more; the lease is not renewed any more."""
@@ -149,7 +154,7 @@ class Recorder:
             while len(taken.measurements) > _BATCH:
                 self._write_batch(taken)
             with self._database.writing() as session:
-                self._write(session, taken)
+                self._write(session, taken, is_last=True)
                 answer = how(session)
                 before_commit()
             return answer
@@ -163,13 +168,8 @@ class Recorder:
         pause = self._settings.control_interval.total_seconds()
         while not self._stopped.wait(pause):
             try:
-                self._beat()
-                if time.monotonic() >= self._next_progress:
-                    self._flush()
-                    self._next_progress = time.monotonic() + self._settings.progress_interval.total_seconds()
-                with self._database.reading() as session:
-                    self.cancelled = claims.cancel_requests(session, self._claim)
-                    self.is_held = claims.is_held(session, self._claim)
+                wishes = self._turn()
+                self.cancelled, self.is_held = wishes.cancelled, wishes.is_held
             except FencedError:
                 logger.warning("attempt.fenced pack_id=%s fence=%s", self._claim.pack_id, self._claim.fence)
                 self.is_fenced = True
@@ -180,23 +180,36 @@ class Recorder:
                 # Silence would let the lease run out; the next turn tries again.
                 logger.exception("attempt.recording_failed pack_id=%s", self._claim.pack_id)
 
-    def _beat(self) -> None:
-        if time.monotonic() < self._next_heartbeat:
-            return
-        with self._database.writing() as session:
-            is_waiting = self._is_waiting
-            claims.heartbeat(session, self._claim, self._settings.lease, is_waiting=is_waiting)
-        if is_waiting == self._is_waiting:
-            self._next_heartbeat = time.monotonic() + self._settings.heartbeat_interval.total_seconds()
+    def _turn(self) -> Wishes:
+        """Write what is due and look at what others want, in one transaction."""
+        now = time.monotonic()
+        is_due = now >= self._next_heartbeat or self._said_waiting != self._is_waiting
+        if now >= self._next_progress:
+            with self._taken() as taken:
+                if taken.is_empty and not is_due:
+                    return self._look()
+                while len(taken.measurements) > _BATCH:
+                    self._write_batch(taken)
+                wishes = self._said(taken)
+            self._next_progress = time.monotonic() + self._settings.progress_interval.total_seconds()
+        elif is_due:
+            wishes = self._said(_Pending())
+        else:
+            return self._look()
+        self._next_heartbeat = now + self._settings.heartbeat_interval.total_seconds()
+        return wishes
 
-    def _flush(self) -> None:
-        """Write what is kept."""
-        with self._taken() as taken:
-            while taken.measurements:
-                self._write_batch(taken)
-            if taken.checkpoint or taken.stopped or taken.progress:
-                with self._database.writing() as session:
-                    self._write(session, taken)
+    def _said(self, taken: _Pending) -> Wishes:
+        is_waiting = self._is_waiting
+        with self._database.writing() as session:
+            self._write(session, taken, is_waiting=is_waiting)
+            wishes = claims.wishes(session, self._claim)
+        self._said_waiting = is_waiting
+        return wishes
+
+    def _look(self) -> Wishes:
+        with self._database.reading() as session:
+            return claims.wishes(session, self._claim)
 
     @contextmanager
     def _taken(self) -> Iterator[_Pending]:
@@ -218,15 +231,16 @@ class Recorder:
 
     def _write_batch(self, taken: _Pending) -> None:
         with self._database.writing() as session:
-            claims.record_measurements(session, self._claim, taken.measurements[:_BATCH])
+            claims.record(session, self._claim, News(taken.measurements[:_BATCH]), self._settings.lease)
         del taken.measurements[:_BATCH]
 
-    def _write(self, session: Session, taken: _Pending) -> None:
-        if taken.measurements:
-            claims.record_measurements(session, self._claim, taken.measurements)
-        if taken.checkpoint is not None:
-            claims.record_checkpoint(session, self._claim, *taken.checkpoint)
+    def _write(
+        self, session: Session, taken: _Pending, *, is_waiting: bool = False, is_last: bool = False
+    ) -> None:
+        if is_last and taken.is_empty:
+            return
+        news = News(taken.measurements, taken.checkpoint, taken.progress)
+        lease = self._settings.lease
+        claims.record(session, self._claim, news, lease, is_waiting=is_waiting, is_last=is_last)
         if taken.stopped:
             lifecycle.settle_cancelled(session, self._claim, taken.stopped)
-        if taken.progress is not None:
-            claims.record_progress(session, self._claim, *taken.progress)

@@ -62,7 +62,7 @@ def angles_of_pairs(
 def sine_and_turned_cosine(angle: Float[Tensor, " p"], turn: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
     """sin t + (π − t) cos t from t and π − t; near π, where the two cancel, by its series."""
     closed = angle.sin() + turn * angle.cos()
-    series: Tensor = turn**3 / 3 * (1 - turn.square() / 10)
+    series = turn**3 / 3 * (1 - turn.square() / 10)
     return torch.where(turn < torch.finfo(turn.dtype).eps ** 0.25, series, closed)
 
 

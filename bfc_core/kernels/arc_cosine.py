@@ -44,8 +44,7 @@ class ArcCosineKernel(Kernel):
         if self.order == 0:
             return turn / pi
         norms = x.norm(dim=1)[pairs[0]] * z.norm(dim=1)[pairs[1]]
-        values: Tensor = norms * sine_and_turned_cosine(angle, turn) / pi
-        return values
+        return norms * sine_and_turned_cosine(angle, turn) / pi
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """1, or ‖x‖²."""

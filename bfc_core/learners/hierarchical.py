@@ -402,8 +402,9 @@ class HierarchicalPack:
             if earlier.enters in stage.active
         }
         numbers |= cosine_numbers(left, {level: self.network.distilled(row, level)[0] for level in left})
+        found = measurements(numbers.items(), step, stage.name)
         for sharer in self.beginnings.sharers(run, depth + 1):
-            self.observer.measured(sharer, measurements(numbers.items(), step, stage.name))
+            self.observer.measured(sharer, found)
         return numbers
 
     def _attend(

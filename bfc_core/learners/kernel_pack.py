@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,7 +17,7 @@ from bfc_core.errors import (
     ResourceLimitExceeded,
     TargetIsConstant,
 )
-from bfc_core.evaluation import Problem, pose, report_of
+from bfc_core.evaluation import Problem, report_of
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import shared_memory_bytes
 from bfc_core.kernels.shared import EigendecompositionFolder, SharedGrams
@@ -29,6 +28,7 @@ from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
 from bfc_core.learners.predictor import Fitted
 from bfc_core.learners.recursive_feature_machine import FittedFeatureMachine, fit_recursive_feature_machine
 from bfc_core.packing import estimate_run, shares_a_gram
+from bfc_core.posing import PosedProblems
 from bfc_core.seeding import generator_for
 from bfc_core.specs import KernelRidge, Measurement, Outcome, RecursiveFeatureMachine, Report, RunSpec
 from bfc_core.specs.baselines import Baseline
@@ -69,7 +69,7 @@ class KernelPack:
         checkpoints: where finished reports are kept, or None.
         memory_limit_bytes: most bytes that one run may plan for, or None.
         folder: where eigendecompositions are kept between packs, or None.
-        data_sets: where users' files lie, or None.
+        posed: draws what runs learn from; what several of them share is drawn once.
     """
 
     def __init__(
@@ -79,9 +79,10 @@ class KernelPack:
         checkpoints: CheckpointFolder | None,
         memory_limit_bytes: int | None,
         folder: EigendecompositionFolder | None = None,
-        data_sets: Path | None = None,
+        posed: PosedProblems | None = None,
     ) -> None:
-        self.specs, self.observer, self.data_sets = specs, observer, data_sets
+        self.specs, self.observer = specs, observer
+        self._posed = posed or PosedProblems()
         kept = max((shared_memory_bytes(run.n) for run in specs if shares_a_gram(run, specs)), default=0)
         self.shared = SharedGrams(kept, folder)
         self.checkpoints, self.memory_limit_bytes = checkpoints, memory_limit_bytes
@@ -123,7 +124,7 @@ class KernelPack:
             return Report(outcome=Outcome.CANCELLED, seconds=0.0, message="cancelled on request")
         started = time.monotonic()
         try:
-            problem = pose(self.specs[run], self.data_sets)
+            problem = self._posed.pose(self.specs[run])
         except (TargetIsConstant, DataSetUnusable) as error:
             return Report(outcome=Outcome.FAILED, seconds=time.monotonic() - started, message=str(error))
         posed = time.monotonic()

@@ -11,18 +11,22 @@ def feature_error(found: Float[Tensor, "n j"], true: Float[Tensor, "n k"]) -> fl
     Theorem 2 of arXiv:2001.04413 bounds this quantity times E‖S*‖². Widths may differ; the minimum is
     (‖S*‖² + ‖S‖² − 2‖S*ᵀS‖_nuclear) / ‖S*‖².
     """
-    found, true = found.double(), true.double()
-    cross = torch.linalg.svdvals(true.mT @ found).sum()
-    total = true.square().sum()
-    return float(((total + found.square().sum() - 2 * cross) / total).clamp_min(0))
+    return feature_errors(found, true)[0]
 
 
 def feature_error_scale_free(found: Float[Tensor, "n j"], true: Float[Tensor, "n k"]) -> float:
     """The same with the best common scale of S: 1 − ‖S*ᵀS‖_nuclear² / (‖S*‖² ‖S‖²); 1 where S is zero."""
+    return feature_errors(found, true)[1]
+
+
+def feature_errors(found: Float[Tensor, "n j"], true: Float[Tensor, "n k"]) -> tuple[float, float]:
+    """:func:`feature_error` and :func:`feature_error_scale_free`, which share nearly all of their work."""
     found, true = found.double(), true.double()
     cross = torch.linalg.svdvals(true.mT @ found).sum()
-    norms = true.square().sum() * found.square().sum()
-    return float((1 - cross.square() / norms).clamp_min(0)) if norms > 0 else 1.0
+    total, size = true.square().sum(), found.square().sum()
+    error = float(((total + size - 2 * cross) / total).clamp_min(0))
+    norms = total * size
+    return error, float((1 - cross.square() / norms).clamp_min(0)) if norms > 0 else 1.0
 
 
 def form_error(found: Float[Tensor, "i i"], true: Float[Tensor, "i i"]) -> float:
@@ -44,7 +48,12 @@ def alignment(found: Float[Tensor, "n j"], true: Float[Tensor, "n k"]) -> float:
 
     Blind to any linear map of S, so it says whether a level is in sight, not whether it is recovered.
     """
-    found_basis, true_basis = _orthonormal(found), _orthonormal(true)
+    return alignment_to_basis(found, orthonormal_basis(true))
+
+
+def alignment_to_basis(found: Float[Tensor, "n j"], true_basis: Float[Tensor, "n r"]) -> float:
+    """:func:`alignment`, given the orthonormal basis of the span of S*."""
+    found_basis = orthonormal_basis(found)
     if true_basis.shape[1] == 0 or found_basis.shape[1] == 0:
         return 0.0
     return float((true_basis.mT @ found_basis).square().sum() / true_basis.shape[1])
@@ -58,7 +67,7 @@ def weight_cosine(before: Float[Tensor, "r i"], after: Float[Tensor, "r i"]) -> 
     return float(cosines.mean()) if len(cosines) else 0.0
 
 
-def _orthonormal(feature: Float[Tensor, "n j"]) -> Float[Tensor, "n r"]:
+def orthonormal_basis(feature: Float[Tensor, "n j"]) -> Float[Tensor, "n r"]:
     """An orthonormal basis of the columns' span, directions below 1e-10 of the largest dropped."""
     u, values, _ = torch.linalg.svd(feature.double(), full_matrices=False)
     basis: Tensor = u[:, values > 1e-10 * values.max().clamp_min(torch.finfo(torch.float64).tiny)]

@@ -1,5 +1,7 @@
 """Errors of a predictor on fresh samples, whole and by level."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +23,39 @@ def variance_share(coefficient: float) -> float:
     return 1 - (1 - coefficient) * (1 - coefficient)
 
 
+@dataclass(frozen=True)
+class LevelDirections:
+    """By level the unit u_ℓ, and ⟨f, u_ℓ⟩: what of a target's parts level coefficients need."""
+
+    by_level: dict[int, tuple[Float[Tensor, " n"], Float[Tensor, ""]]]
+
+    @classmethod
+    def of(cls, parts: dict[int, Float[Tensor, " n"]]) -> "LevelDirections":
+        """Orthogonalise the parts, from the lowest; a level whose part vanishes (α_ℓ = 0) has no direction."""
+        if not parts:
+            return cls({})
+        true = torch.stack([part.double() for part in parts.values()]).sum(0)
+        n = len(true)
+        basis = [torch.full((n,), n**-0.5, dtype=torch.float64, device=true.device)]
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        for level in sorted(parts):
+            new = parts[level].double()
+            scale = new.norm()
+            for _ in range(2):  # twice is enough for orthogonality to rounding
+                for direction in basis:
+                    new = new - (direction @ new) * direction
+            if scale == 0 or new.norm() <= 1e-12 * scale:
+                continue
+            found[level] = new, true @ new
+            basis.append(new / new.norm())
+        return cls(found)
+
+    def coefficients(self, predicted: Float[Tensor, " n"]) -> dict[int, float]:
+        """β_ℓ of :func:`level_coefficients`."""
+        predicted = predicted.double()
+        return {level: float(predicted @ new / known) for level, (new, known) in self.by_level.items()}
+
+
 def level_coefficients(
     predicted: Float[Tensor, " n"], parts: dict[int, Float[Tensor, " n"]]
 ) -> dict[int, float]:
@@ -29,21 +64,45 @@ def level_coefficients(
     ``parts`` sum to the target f. 1 means that the predictor carries the level as the target does, 0 that it
     carries none of it. Levels whose part vanishes (α_ℓ = 0) have no coefficient and are left out.
     """
-    n = len(predicted)
-    true = torch.stack([part.double() for part in parts.values()]).sum(0)
-    basis = [torch.full((n,), n**-0.5, dtype=torch.float64, device=predicted.device)]
-    coefficients: dict[int, float] = {}
-    for level in sorted(parts):
-        new = parts[level].double()
-        scale = new.norm()
-        for _ in range(2):  # twice is enough for orthogonality to rounding
-            for direction in basis:
-                new = new - (direction @ new) * direction
-        if scale == 0 or new.norm() <= 1e-12 * scale:
-            continue
-        coefficients[level] = float(predicted.double() @ new / (true @ new))
-        basis.append(new / new.norm())
-    return coefficients
+    return LevelDirections.of(parts).coefficients(predicted)
+
+
+@dataclass(frozen=True)
+class DegreeBasis:
+    """The target's parts by degree, orthonormalised beside a constant: columns / norms = basis · upper.
+
+    ``basis`` is None where the target has no degrees.
+    """
+
+    degrees: tuple[int, ...] = ()
+    basis: Float[Tensor, "n c"] | None = None
+    upper: Float[Tensor, "c c"] | None = None
+    norms: Float[Tensor, " c"] | None = None
+
+    @classmethod
+    def of(cls, parts: dict[int, Float[Tensor, " n"]]) -> "DegreeBasis":
+        """Degree 0 and degrees that the target does not have are left out."""
+        total = torch.stack([part.double() for part in parts.values()]).sum(0).norm() if parts else 0.0
+        found = {
+            degree: part.double()
+            for degree, part in parts.items()
+            if degree > 0 and float(part.double().norm()) > VANISHING * float(total)
+        }
+        if not found:
+            return cls()
+        one = torch.ones_like(next(iter(found.values())))
+        columns = torch.stack([one, *found.values()], 1)
+        norms = columns.norm(dim=0)
+        basis, upper = torch.linalg.qr(columns / norms)
+        return cls(tuple(found), basis, upper, norms)
+
+    def coefficients(self, predicted: Float[Tensor, " n"]) -> dict[int, float]:
+        """β_k of :func:`degree_coefficients`."""
+        if self.basis is None or self.upper is None or self.norms is None:
+            return {}
+        right = (self.basis.mT @ predicted.double())[:, None]
+        solved = torch.linalg.solve_triangular(self.upper, right, upper=True)[:, 0]
+        return dict(zip(self.degrees, (solved / self.norms)[1:].tolist(), strict=True))
 
 
 def degree_coefficients(
@@ -55,16 +114,4 @@ def degree_coefficients(
     β_k = E[f̂ f_k] / E[f_k²]; regressed together, a predictor Σ c_k f_k has β_k = c_k on any rows. Degree 0 and
     degrees that the target does not have are left out.
     """
-    total = torch.stack([part.double() for part in parts.values()]).sum(0).norm() if parts else 0.0
-    found = {
-        degree: part.double()
-        for degree, part in parts.items()
-        if degree > 0 and float(part.double().norm()) > VANISHING * float(total)
-    }
-    if not found:
-        return {}
-    columns = torch.stack([torch.ones_like(predicted, dtype=torch.float64), *found.values()], 1)
-    norms = columns.norm(dim=0)
-    basis, upper = torch.linalg.qr(columns / norms)
-    solved = torch.linalg.solve_triangular(upper, (basis.mT @ predicted.double())[:, None], upper=True)[:, 0]
-    return dict(zip(found, (solved / norms)[1:].tolist(), strict=True))
+    return DegreeBasis.of(parts).coefficients(predicted)

@@ -113,6 +113,7 @@ class _Level:
         # W h and, where a level above reads it, K h below it; M h instead of W h where the form is used.
         wide = shape.k if is_tied else shape.i if self.by_form else network.width
         self.y = flat.new_empty(members, wide + (shape.k if lift is not None and not is_tied else 0), rows)
+        self.sum = flat.new_empty(members, rows)
         self.wide, self.narrow = self.y[:, :wide], self.y if is_tied else self.y[:, wide:]
         self.scratch = flat.new_empty(members, wide, rows)
         in_use = network.distilled if is_tied else network.stacked if lift is not None else network.weights
@@ -134,6 +135,8 @@ class _Level:
             for j in sorted(below)
             if j >= lowest
         ]
+        # A view costs as much to make as a small operation: those that a step needs are made here.
+        self.ht, self.wt = self.h.mT, self.w.mT
         self.bound: float | None = None
         if lift is not None:
             self.twice_lift = (2 * lift).mT.contiguous()
@@ -150,7 +153,7 @@ class _Level:
             else:
                 block.copy_(truncated_square(level.pre, level.bound))
         if self.by_form:
-            torch.bmm(self.w.mT, self.w, out=self.form)
+            torch.bmm(self.wt, self.w, out=self.form)
             torch.bmm(self.form, self.h, out=self.wide)
             torch.mul(self.wide, self.h, out=self.scratch)
             if self.lift is not None:
@@ -158,7 +161,7 @@ class _Level:
         else:
             torch.bmm(self.z, self.h, out=self.y)
             torch.mul(self.wide, self.wide, out=self.scratch)
-        output.addcmul_(self.scratch.sum(1), self.alpha)
+        output.addcmul_(torch.sum(self.scratch, 1, out=self.sum), self.alpha)
         if self.lift is not None:
             torch.bmm(self.lift, self.narrow, out=self.pre)
             self.bound = bound_in_reach(self.pre, truncation, self.y, self.reach)
@@ -175,12 +178,12 @@ class _Level:
             return
         if self.by_form:
             torch.mul(self.h, weight, out=self.scratch)
-            torch.bmm(self.scratch, self.h.mT, out=self.form)
+            torch.bmm(self.scratch, self.ht, out=self.form)
             self.gradient.baddbmm_(self.w, self.form)
             if self.lift is not None:
-                self.gradient_k.baddbmm_(self.narrow, self.h.mT)
+                self.gradient_k.baddbmm_(self.narrow, self.ht)
         else:
-            self.gradient.baddbmm_(self.y, self.h.mT)
+            self.gradient.baddbmm_(self.y, self.ht)
 
     def _through_lift(self) -> None:
         """What reaches S, from what reaches σ̃(R S)."""

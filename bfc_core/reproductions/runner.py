@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from bfc_core.packing import packs_of
+from bfc_core.posing import PosedProblems
 from bfc_core.reproductions.preset import Reproduction, Trained
 from bfc_core.run import execute_pack
 from bfc_core.specs import ExperimentSpec, Measurement, RunSpec, label_of
@@ -35,17 +36,17 @@ def run_experiment(spec: ExperimentSpec, device: str = "cpu", say: Say = lambda 
     runs = spec.runs()
     trained: dict[int, Trained] = {}
     position = {id(run): place for place, run in enumerate(runs)}
-    packs = packs_of(runs)
+    packs, posed = packs_of(runs), PosedProblems()
     for number, pack in enumerate(packs, 1):
         say(f"{spec.name}: pack {number}/{len(packs)} ({label_of(pack[0].learner)}, {len(pack)} runs)")
-        for run, result in zip(pack, _execute(pack, device), strict=True):
+        for run, result in zip(pack, _execute(pack, device, posed), strict=True):
             trained[position[id(run)]] = result
     return [trained[place] for place in range(len(runs))]
 
 
-def _execute(pack: list[RunSpec], device: str) -> list[Trained]:
+def _execute(pack: list[RunSpec], device: str, posed: PosedProblems) -> list[Trained]:
     observer = KeepingObserver(len(pack))
-    reports = execute_pack(pack, observer, device)
+    reports = execute_pack(pack, observer, device, posed=posed)
     return [
         Trained(Row(run, report.outcome.value, report.metrics, report.seconds), kept)
         for run, report, kept in zip(pack, reports, observer.kept, strict=True)

@@ -21,22 +21,18 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.evaluation import DEGREE_ROWS, Problem
+from bfc_core.evaluation import Problem
 from bfc_core.learners.predictor import Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated
-from bfc_core.metrics.features import alignment, feature_error, feature_error_scale_free, weight_cosine
-from bfc_core.metrics.regression import (
-    degree_coefficients,
-    level_coefficients,
-    normalised_mse,
-    variance_share,
-)
+from bfc_core.metrics.features import alignment_to_basis, feature_errors, weight_cosine
+from bfc_core.metrics.regression import normalised_mse, variance_share
 from bfc_core.specs import Measurement
 from bfc_core.targets.classification import ClassificationTarget
 from bfc_core.training.objective import Objective
 from bfc_core.training.regularizer import Regularizer
+from bfc_core.truth import FIRST_ROWS
 
-MEASURED_ROWS = 1000
+MEASURED_ROWS = FIRST_ROWS
 """Rows for the numbers along training; the report uses all test samples."""
 
 Numbers = dict[tuple[str, int | None], float]
@@ -45,26 +41,26 @@ Numbers = dict[tuple[str, int | None], float]
 
 def numbers_of(predictor: Predictor, problem: Problem) -> Numbers:
     """What a predictor knows of the target, on fresh rows; levels that are not finite are left out."""
-    x, y = problem.test_x[:MEASURED_ROWS], problem.test_y[:MEASURED_ROWS]
-    predicted = predictor(x)
+    truth, rows = problem.truth, problem.truth.first
+    predicted = predictor(rows.x)
     numbers: Numbers = {}
     if isinstance(problem.target, ClassificationTarget):
-        numbers["accuracy", None] = accuracy_of(predicted, y)
-        predicted = calibrated(predicted, x[:, 0])
+        numbers["accuracy", None] = accuracy_of(predicted, rows.y)
+        predicted = calibrated(predicted, rows.x[:, 0])
     else:
-        numbers["nmse", None] = normalised_mse(predicted, y)
+        numbers["nmse", None] = normalised_mse(predicted, rows.y)
     if bool(predicted.isfinite().all()):
-        for level, beta in level_coefficients(predicted, problem.target.parts(x)).items():
+        for level, beta in rows.directions.coefficients(predicted).items():
             numbers["level_coefficient", level] = beta
-        for degree, beta in degree_coefficients(predicted[:DEGREE_ROWS], problem.degree_parts).items():
+        for degree, beta in truth.degree_basis.coefficients(predicted).items():
             numbers["degree_coefficient", degree] = beta
             numbers["degree_variance_explained", degree] = variance_share(beta)
-    true = problem.target.features(x)
-    for level, found in predictor.features(x).items():
-        if level in true and bool(found.isfinite().all()):
-            numbers["feature_error", level] = feature_error(found, true[level])
-            numbers["feature_error_scale_free", level] = feature_error_scale_free(found, true[level])
-            numbers["alignment", level] = alignment(found, true[level])
+    for level, found in predictor.features(rows.x).items():
+        if level in rows.features and bool(found.isfinite().all()):
+            error, scale_free = feature_errors(found, rows.features[level])
+            numbers["feature_error", level] = error
+            numbers["feature_error_scale_free", level] = scale_free
+            numbers["alignment", level] = alignment_to_basis(found, rows.feature_bases[level])
     return numbers
 
 

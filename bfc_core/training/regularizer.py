@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.training.regularizer_gradient import RegularizerGradient
 
 
 class Regularizer:
@@ -44,9 +45,8 @@ class Regularizer:
         self.network = network
         self.norm_weight = weight * norm_weight
         self._tie_weights, self._alphas = tie_weights, alphas
-        # Made when they are first asked for: a measurement asks for neither.
+        # Made when they are first asked for: a measurement does not ask.
         self._ties: dict[int, Tensor] = {}
-        self._by_rows: dict[int, tuple[list[slice], list[list[Tensor]], Tensor]] = {}
 
     def value(
         self, flat: Float[Tensor, "e p"], active: tuple[int, ...], distilled: tuple[int, ...]
@@ -95,53 +95,20 @@ class Regularizer:
             self._ties[level] = self._alphas[level].square()[:, None, None] * tie
         return self._ties[level]
 
-    def add_gradient(
+    def gradient_into(
         self,
+        gradient: Float[Tensor, "e p"],
         flat: Float[Tensor, "e p"],
         trainable: tuple[int, ...],
         distilled: tuple[int, ...],
-        gradient: Float[Tensor, "e p"],
-    ) -> None:
-        """Add the gradient of :meth:`value` with respect to the trainable levels."""
-        for level in trainable:
-            if level in self.network.tied or level not in distilled:
-                self.network.weights(gradient, level).add_(
-                    self.network.weights(flat, level), alpha=2 * self.norm_weight
-                )
-                continue
-            z, into = self.network.stacked(flat, level), self.network.stacked(gradient, level)
-            if z.shape[2] > z.shape[1]:
-                self._add_by_rows(level, z, into)
-            else:
-                w, k = self.network.weights(flat, level), self.network.distilled(flat, level)
-                gap = 4 * self._tie(level) * (k.mT @ k - w.mT @ w)
-                into.add_(z, alpha=2 * self.norm_weight)
-                self.network.weights(gradient, level).baddbmm_(w, gap, alpha=-1)
-                self.network.distilled(gradient, level).baddbmm_(k, gap)
-
-    def _add_by_rows(self, level: int, z: Float[Tensor, "e r i"], into: Float[Tensor, "e r i"]) -> None:
-        """Through the grams of rows, block of columns by block; λ₆ is a diagonal beside them."""
-        if level not in self._by_rows:
-            self._by_rows[level] = self._mixing(level)
-        blocks, mixing, norm = self._by_rows[level]
-        grams = [z[..., block] @ z[..., block].mT for block in blocks]
-        for block, factors in zip(blocks, mixing, strict=True):
-            mixed = norm
-            for factor, gram in zip(factors, grams, strict=True):
-                mixed = torch.addcmul(mixed, factor, gram)
-            into[..., block].baddbmm_(mixed, z[..., block])
-
-    def _mixing(self, level: int) -> tuple[list[slice], list[list[Tensor]], Tensor]:
-        """The blocks of columns; by two of them 4 λ̄ diag(s) · diag(s) for every member; and 2 λ₆ on the diagonal."""
-        shape, tie = self.network.levels[level], self._tie(level)
-        blocks = [shape.columns(source) for source in shape.sources]
-        sign = tie.new_ones(self.network.width + shape.k)
-        sign[: self.network.width] = -1.0
-        signs = 4 * sign[:, None] * sign
-        mixing = [
-            [tie[:, other.start, block.start][:, None, None] * signs for other in blocks] for block in blocks
-        ]
-        return blocks, mixing, 2 * self.norm_weight * torch.eye(len(sign)).to(tie)
+    ) -> RegularizerGradient:
+        """What writes the gradient of :meth:`value` with respect to the trainable levels, time and again."""
+        ties = {
+            level: self._tie(level)
+            for level in trainable
+            if level in distilled and level not in self.network.tied
+        }
+        return RegularizerGradient(self.network, flat, gradient, ties, self.norm_weight, trainable)
 
 
 def _tie_matrix(

@@ -48,12 +48,15 @@ class Steps:
             frozenset(stage.trainable),
             recipe.batch_size,
         )
-        self._regularizer = Regularizer(
+        regularizer = Regularizer(
             network,
             recipe.tie_weights,
             stage.norm_weight(recipe),
             members.alphas,
             weight=objective.regularizer_weight,
+        )
+        self._regularizer = regularizer.gradient_into(
+            self.gradient, members.flat, stage.trainable, stage.distilled
         )
 
     def take(
@@ -67,12 +70,9 @@ class Steps:
     def find_gradient(self, rows: Int[Tensor, "e b"], movable: Float[Tensor, "e p"] | None) -> None:
         """The gradient of the objective on a batch, into ``gradient``."""
         x, y = self.data.batch(rows)
-        self.gradient.zero_()
+        self._regularizer.write()
         predicted = self.data.predicted(self._batch.forward(x), rows)
         self._batch.backward(self.objective.slope(predicted, y))
-        self._regularizer.add_gradient(
-            self.members.flat, self.stage.trainable, self.stage.distilled, self.gradient
-        )
         if movable is not None:
             self.gradient.mul_(movable)
 

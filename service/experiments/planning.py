@@ -83,19 +83,21 @@ def plan(
     memory_limit_bytes: int,
     calibrated: Mapping[str, Calibration] | None = None,
     pack_members: int | None = None,
+    network_pack_bytes: int | None = None,
 ) -> ExperimentPlan:
     """Plan the cells of an experiment that have no answer yet.
 
     Args:
         calibrated: by kind of learner, what corrects the estimated seconds and FLOPs; nothing is corrected without.
         pack_members: most runs of a pack; None: as many as are fastest.
+        network_pack_bytes: what one pack of networks may fill of its device; None: sizes for a CPU.
 
     Raises:
         PlanRefusedError: a kernel learner needs more memory than the deployment allows, or two learners are the
             same under the budget; names the learner.
     """
     _refuse_twins(spec)
-    packs = packs_of((cell.spec for cell in cells if cell.answer is None), pack_members)
+    packs = packs_of((cell.spec for cell in cells if cell.answer is None), pack_members, network_pack_bytes)
     calibrated = calibrated or {}
     factors = {kind: found.factor for kind, found in calibrated.items()}
     estimates = [_corrected(pack, factors) for pack in packs]

@@ -55,7 +55,12 @@ def planned(
         cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
     kinds = {cell.spec.learner.kind for cell in cells if cell.answer is None}
     return plan(
-        spec, cells, settings.kernel_memory_limit_bytes, calibrations(session, kinds), settings.pack_members
+        spec,
+        cells,
+        settings.kernel_memory_limit_bytes,
+        calibrations(session, kinds),
+        settings.pack_members,
+        settings.network_pack_bytes,
     )
 
 

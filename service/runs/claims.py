@@ -117,56 +117,58 @@ def held_pack(session: Session, claim: Claim, now: datetime) -> Pack:
     return session.get_one(Pack, claim.pack_id, populate_existing=True)
 
 
-def heartbeat(session: Session, claim: Claim, lease: timedelta, *, is_waiting: bool = False) -> None:
-    """Extend the lease, and say whether the pack still waits for another one of its slot.
+@dataclass(frozen=True)
+class News:
+    """What an attempt has to tell: numbers, the newest checkpoint (step, uri, SHA-256), the newest (step, steps)."""
+
+    measurements: Sequence[tuple[UUID, Measurement]] = ()
+    checkpoint: tuple[int, str, str] | None = None
+    progress: tuple[int, int] | None = None
+
+
+def record(
+    session: Session,
+    claim: Claim,
+    news: News,
+    lease: timedelta | None = None,
+    *,
+    is_waiting: bool = False,
+    is_last: bool = False,
+) -> None:
+    """Store all of it under one guard, and renew the lease where one is given.
+
+    Args:
+        is_waiting: the pack still waits for another one of its slot; said where a lease is renewed.
+        is_last: the claim ends in this very transaction, which says more to those who wait than its progress does.
 
     Raises:
         FencedError: the claim is over.
     """
     now = database_now(session)
-    guard(session, claim, now, lease_until=now + lease, claimed_ahead=is_waiting)
+    values: dict[str, Any] = {}
+    if lease is not None:
+        values |= {"lease_until": now + lease, "claimed_ahead": is_waiting}
+    if news.checkpoint is not None:
+        names = ("checkpoint_step", "checkpoint_uri", "checkpoint_sha256")
+        values |= zip(names, news.checkpoint, strict=True)
+    if news.progress is not None:
+        values |= zip(("step", "steps"), news.progress, strict=True)
+        values["claimed_ahead"] = False
+    guard(session, claim, now, **values)
+    _insert_measurements(session, claim, news.measurements)
+    if news.progress is not None and not is_last:
+        pack = session.get_one(Pack, claim.pack_id, populate_existing=True)
+        live = session.scalars(
+            select(Run.id)
+            .where(Run.id.in_(claim.run_ids), Run.status == RunStatus.RUNNING)
+            .order_by(Run.member)
+        ).all()
+        settle_progress(session, now, pack, live)
 
 
-def record_progress(session: Session, claim: Claim, step: int, steps: int) -> None:
-    """Store how far the pack is and tell the experiments that wait for it.
-
-    Raises:
-        FencedError: the claim is over.
-    """
-    now = database_now(session)
-    guard(session, claim, now, step=step, steps=steps, claimed_ahead=False)
-    pack = session.get_one(Pack, claim.pack_id, populate_existing=True)
-    live = session.scalars(
-        select(Run.id).where(Run.id.in_(claim.run_ids), Run.status == RunStatus.RUNNING).order_by(Run.member)
-    ).all()
-    settle_progress(session, now, pack, live)
-
-
-def record_checkpoint(session: Session, claim: Claim, step: int, uri: str, sha256: str) -> None:
-    """Point to the newest checkpoint; crashes are counted from here on.
-
-    Raises:
-        FencedError: the claim is over.
-    """
-    guard(
-        session,
-        claim,
-        database_now(session),
-        checkpoint_step=step,
-        checkpoint_uri=uri,
-        checkpoint_sha256=sha256,
-    )
-
-
-def record_measurements(
+def _insert_measurements(
     session: Session, claim: Claim, measurements: Sequence[tuple[UUID, Measurement]]
 ) -> None:
-    """Append measurements; a point that is already there, from this attempt or an earlier one, is kept.
-
-    Raises:
-        FencedError: the claim is over.
-    """
-    guard(session, claim, database_now(session))
     if not measurements:
         return
     rows = [
@@ -234,30 +236,34 @@ def announce_artifacts(session: Session, claim: Claim, artifacts: Sequence[Annou
     return list(replaced)
 
 
-def is_held(session: Session, claim: Claim) -> bool:
-    """Whether the pack's experiment was paused: save, and give the claim back."""
-    return session.scalar(select(Pack.held_at).where(Pack.id == claim.pack_id)) is not None
+@dataclass(frozen=True)
+class Wishes:
+    """What others want of a claim's owner: runs that shall stop; and whether the experiment was paused."""
+
+    cancelled: frozenset[UUID]
+    is_held: bool
 
 
-def cancel_requests(session: Session, claim: Claim) -> frozenset[UUID]:
-    """Runs of the claim that shall stop.
+def wishes(session: Session, claim: Claim) -> Wishes:
+    """Look at them; one statement where nothing is to be cancelled.
 
     Raises:
         FencedError: the claim is over.
     """
-    requested = session.execute(
-        select(Pack.cancel_requested_at).where(
+    found = session.execute(
+        select(Pack.cancel_requested_at, Pack.held_at).where(
             Pack.id == claim.pack_id, Pack.fence == claim.fence, Pack.status == PackStatus.RUNNING
         )
     ).one_or_none()
-    if requested is None:
+    if found is None:
         raise FencedError(claim.pack_id, claim.fence)
-    if requested.cancel_requested_at is None:
-        return frozenset()
-    return frozenset(
-        session.scalars(
-            select(Run.id).where(
-                Run.id.in_(claim.run_ids), Run.status.in_([RunStatus.CANCELLING, RunStatus.CANCELLED])
+    cancelled: frozenset[UUID] = frozenset()
+    if found.cancel_requested_at is not None:
+        cancelled = frozenset(
+            session.scalars(
+                select(Run.id).where(
+                    Run.id.in_(claim.run_ids), Run.status.in_([RunStatus.CANCELLING, RunStatus.CANCELLED])
+                )
             )
         )
-    )
+    return Wishes(cancelled, found.held_at is not None)

@@ -31,6 +31,14 @@ def reap(session: Session, crash_limit: int, limit: int = 50) -> list[Wakeup]:
     return _expire(session, now, expired, "lease_expired", crash_limit)
 
 
+def has_expired(session: Session) -> bool:
+    """Whether ``reap`` would find anything; takes no lock."""
+    expired = select(Pack.id).where(
+        Pack.status == PackStatus.RUNNING, Pack.lease_until < database_now(session)
+    )
+    return session.scalar(expired.limit(1)) is not None
+
+
 def take_over(session: Session, predecessor: str, crash_limit: int, *, mine: str) -> list[Wakeup]:
     """Take back the packs of workers whose id begins with ``predecessor``; the caller knows they are dead.
 

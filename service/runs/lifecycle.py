@@ -23,7 +23,7 @@ from service.runs.claim_ends import (
     settle_cancelled,
 )
 from service.runs.claims import Claim, ClaimedRun, UnreadablePackError
-from service.runs.dead_owners import reap, take_over
+from service.runs.dead_owners import has_expired, reap, take_over
 from service.runs.moves import Failure, Wakeup
 from service.runs.pack_queue import claim, due_queues, due_wakeups, has_due_wakeups
 
@@ -48,6 +48,7 @@ __all__ = [
     "fail",
     "finish_cancelled",
     "has_due_wakeups",
+    "has_expired",
     "reap",
     "release",
     "settle_cancelled",

@@ -77,9 +77,11 @@ class Reconciler:
             logger.warning("reconciler.database_unavailable error=%s", type(error).__name__)
 
     def _reap(self) -> None:
-        with self._database.writing() as session:
-            if not self._has_been_up_one_lease(session):
+        # Asked without any lock first: on SQLite a writing transaction waits for all others, and they for it.
+        with self._database.reading() as session:
+            if not lifecycle.has_expired(session) or not self._has_been_up_one_lease(session):
                 return
+        with self._database.writing() as session:
             wakeups = lifecycle.reap(session, self._settings.crash_limit)
         if wakeups:
             logger.warning("reconciler.leases_expired packs=%s", [wakeup.pack_id for wakeup in wakeups])

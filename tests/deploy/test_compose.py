@@ -171,6 +171,7 @@ def test_the_commands_of_the_composition_carry_an_experiment(document, database_
         "BFC_LOG_LEVEL": "INFO",
         "BFC_QUEUE": "train.cpu",
         "BFC_NETWORK_QUEUE": "",
+        "BFC_NETWORK_PACK_BYTES": "",
         "BFC_AUTH": document["services"]["api"]["environment"]["BFC_AUTH"],
     }
     binaries = Path(sys.executable).parent

@@ -29,7 +29,7 @@ def test_cancelling_a_running_experiment_asks_its_owner(bench: Bench) -> None:
     assert bench.statuses(experiment) == ["cancelling"] * 3
     assert bench.experiment(experiment).status is ExperimentStatus.CANCELLING
     with bench.database.reading() as session:
-        assert claims.cancel_requests(session, claim) == frozenset(claim.run_ids)
+        assert claims.wishes(session, claim).cancelled == frozenset(claim.run_ids)
     assert bench.do(lifecycle.finish_cancelled, claim) == []
     assert bench.statuses(experiment) == ["cancelled"] * 3
     assert bench.pack(claim.pack_id).status is PackStatus.CANCELLED
@@ -53,7 +53,7 @@ def test_one_cancelled_run_leaves_its_mates(bench: Bench) -> None:
     assert len(claim.runs) == 2
     bench.do(lifecycle.cancel_run, running.id)
     with bench.database.reading() as session:
-        assert claims.cancel_requests(session, claim) == {running.id}
+        assert claims.wishes(session, claim).cancelled == {running.id}
     bench.do(lifecycle.settle_cancelled, claim, [running.id])
     assert bench.statuses(experiment) == ["cancelled", "cancelled", "running"]
     bench.do(lifecycle.complete, claim, reports_of(claim))

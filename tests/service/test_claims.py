@@ -73,11 +73,11 @@ def test_a_late_owner_can_write_nothing(bench: Bench) -> None:
     owner = bench.claimed("host/1/owner")
     point = Measurement(name="loss", step=1, value=1.0)
     for write in (
-        lambda s: claims.heartbeat(s, late, LEASE),
-        lambda s: claims.record_progress(s, late, 1, 2),
-        lambda s: claims.record_checkpoint(s, late, 1, "file", "0" * 64),
-        lambda s: claims.record_measurements(s, late, [(late.run_ids[0], point)]),
-        lambda s: claims.cancel_requests(s, late),
+        lambda s: claims.record(s, late, claims.News(), LEASE),
+        lambda s: claims.record(s, late, claims.News(progress=(1, 2))),
+        lambda s: claims.record(s, late, claims.News(checkpoint=(1, "file", "0" * 64))),
+        lambda s: claims.record(s, late, claims.News([(late.run_ids[0], point)])),
+        lambda s: claims.wishes(s, late),
         lambda s: lifecycle.complete(s, late, reports_of(late)),
         lambda s: lifecycle.fail(s, late, DIED, is_shared=True),
         lambda s: lifecycle.crash(s, late, DIED, LIMIT),

@@ -86,6 +86,46 @@ def test_networks_wait_for_gpus_and_the_rest_for_cores(split) -> None:
     }
 
 
+MANY = SMALL | {
+    "learners": [{"kind": "joint", "width": 40}, {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}],
+    "seeds": 60,
+}
+
+
+@pytest.mark.parametrize(
+    ("setting", "of_networks"),
+    [({}, 4), ({"network_pack_bytes": 2**30}, 1), ({"network_pack_bytes": 2**30, "pack_members": 20}, 3)],
+    ids=["a CPU's cache", "a GPU's memory", "a GPU's memory in parts"],
+)
+def test_packs_of_networks_have_the_size_of_the_device_that_trains_them(
+    setting: dict[str, int], of_networks: int, database_url, tmp_path: Path
+) -> None:
+    queues = {"network_queue": "sized.gpu", "queue": "sized.cpu"}
+    for deployment in serve(settings_for(database_url, tmp_path, **queues, **setting)):
+        planned = deployment.post(MANY, params={"force": True, "dry_run": True}).json()
+        assert deployment.post(MANY).status_code == 202
+        packs = {}
+        for queue in queues.values():
+            packs[queue] = []
+            while (claimed := claim(deployment, queue)) is not None:
+                packs[queue].append(claimed)
+                deployment.finish(claimed)
+        assert len(packs["sized.gpu"]) == of_networks
+        assert planned["packs"] == sum(map(len, packs.values()))
+        assert sum(len(claimed.runs) for claimed in packs["sized.gpu"]) == 60
+        assert len(packs["sized.cpu"]) == (3 if "pack_members" in setting else 1)
+
+
+def test_a_composition_may_leave_the_size_of_packs_empty(monkeypatch) -> None:
+    monkeypatch.setenv("BFC_NETWORK_PACK_BYTES", "")
+    assert Settings().network_pack_bytes is None
+    monkeypatch.setenv("BFC_NETWORK_PACK_BYTES", "21474836480")
+    assert Settings().network_pack_bytes == 20 * 2**30
+    monkeypatch.setenv("BFC_NETWORK_PACK_BYTES", "0")
+    with pytest.raises(ValidationError, match="network_pack_bytes"):
+        Settings()
+
+
 def test_a_lost_wake_up_is_sent_to_the_queue_of_its_pack(split) -> None:
     split.post(SMALL)
     later = timedelta(hours=1)

@@ -49,7 +49,7 @@ def test_what_runs_when_the_pause_comes_is_given_back_and_goes_on(api: Api):
     assert claim is not None
     assert act(api, experiment, "pause").json()["status"] == "running", "a checkpoint is still being saved"
     with api.database.reading() as session:
-        assert claims.is_held(session, claim)
+        assert claims.wishes(session, claim).is_held
     with api.database.writing() as session:
         lifecycle.release(session, claim)
     assert status(api, experiment) == "paused"

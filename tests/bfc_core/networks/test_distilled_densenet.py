@@ -50,12 +50,43 @@ def test_gradient_agrees_with_autograd(
     output = network.forward(leaf, lifts, alphas, x, levels).output
     (loss_value(output - y, loss, 0.3) + regularizer.value(leaf, levels, levels)).sum().backward()
 
-    gradient = torch.zeros_like(flat)
+    gradient = torch.full_like(flat, torch.nan)
+    regularizer.gradient_into(gradient, flat, levels, levels).write()
     batch = BatchGradient(network, flat, gradient, lifts, alphas, levels, frozenset(levels), rows=16)
     batch.forward(x * 3)  # what one batch leaves behind is nothing to the next
     batch.backward(loss_slope(batch.forward(x) - y, loss, 0.3))
-    regularizer.add_gradient(flat, levels, levels, gradient)
     torch.testing.assert_close(gradient, leaf.grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "distilled", "tied"),
+    [
+        ((3,), (), ()),
+        ((3,), (3,), ()),
+        ((2, 4), (2, 3, 4), ()),
+        ((2, 3, 4), (2, 3), (2,)),
+        ((4,), (2, 3), (2, 3)),
+    ],
+)
+@pytest.mark.parametrize("width", [2, 40], ids=["by rows", "by forms"])
+def test_the_regularizers_gradient_is_written_over_whatever_was_there(
+    trainable: tuple[int, ...], distilled: tuple[int, ...], tied: tuple[int, ...], width: int
+) -> None:
+    network, flat, _, alphas = network_and_members(width, None)
+    network = network.with_tied(tied)
+    regularizer = Regularizer(network, (1.0, 0.3, 0.1), 1e-2, alphas, weight=3.0)
+    leaf = flat.clone().requires_grad_()
+    regularizer.value(leaf, (2, 3, 4), distilled).sum().backward()
+    moves = torch.zeros_like(flat)
+    for level in trainable:
+        network.weights(moves, level).fill_(1.0)
+        if level in distilled:
+            network.distilled(moves, level).fill_(1.0)
+    gradient = torch.full_like(flat, torch.nan)
+    writing = regularizer.gradient_into(gradient, flat, trainable, distilled)
+    for _ in range(2):
+        writing.write()
+        torch.testing.assert_close(gradient, leaf.grad * moves, rtol=1e-12, atol=1e-13)
 
 
 def test_the_ties_carry_their_prefactors_to_the_last_digit() -> None:

@@ -1,8 +1,17 @@
 """Packs: every run once, arms of a seed together, sizes bounded."""
 
+import itertools
+
 import pytest
 
-from bfc_core.packing import estimate_pack, estimate_run, packs_of
+from bfc_core.packing import (
+    MAX_SHORT_MEMBERS,
+    estimate_pack,
+    estimate_run,
+    packs_of,
+    sample_bytes,
+    step_bytes,
+)
 from bfc_core.specs import ExperimentSpec
 
 
@@ -77,3 +86,84 @@ def test_the_size_of_packs_can_be_limited_down_to_one() -> None:
     of_kernels = [pack for pack in packs_of(runs, 3) if pack[0].learner.kind in {"oracle", "linear"}]
     assert max(map(len, of_kernels)) == 3
     assert sum(map(len, of_kernels)) == sum(run.learner.kind in {"oracle", "linear"} for run in runs)
+
+
+def filled(pack) -> int:
+    """What a pack puts on its device: the samples of each (n, seed) once, the arrays of a step for every run."""
+    samples = {(run.n, run.seed, run.target.canonical_json()): sample_bytes(run) for run in pack}
+    return sum(samples.values()) + sum(step_bytes(run, run.learner) for run in pack)
+
+
+def test_a_pack_fills_the_memory_of_a_device_and_no_more() -> None:
+    runs = grid(n=[2000, 64, 500], dim=8, seeds=20).runs()
+    families = [run for run in runs if run.learner.kind != "joint"]
+    least = max(filled([run for run in families if (run.n, run.seed) == (2000, seed)]) for seed in range(20))
+    for memory_bytes in (least, 10 * least, 25 * least):
+        packs = packs_of(runs, gpu_memory_bytes=memory_bytes)
+        assert sorted(map(id, runs)) == sorted(id(run) for pack in packs for run in pack)
+        assert max(map(filled, packs)) <= memory_bytes
+        # The next family would not have fitted: each pack but the last of its shape is more than half full.
+        together = [pack for pack in packs if pack[0].learner.kind == "joint"]
+        assert all(
+            filled(pack) + filled(following[:1]) > memory_bytes
+            for pack, following in itertools.pairwise(together)
+        )
+    sizes = [
+        len(packs_of(runs, gpu_memory_bytes=memory_bytes)) for memory_bytes in (least, 10 * least, 25 * least)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+
+
+def test_arms_that_do_not_fit_a_device_together_stay_together() -> None:
+    packs = packs_of(grid(n=64, dim=6, seeds=3).runs(), gpu_memory_bytes=1)
+    assert sorted(len(pack) for pack in packs) == [1, 1, 1, 3, 3, 3]
+
+
+def test_a_large_device_gets_packs_of_a_bounded_number_of_runs() -> None:
+    spec = grid(learners=[{"kind": "joint"}], n=64, dim=6, seeds=600)
+    assert [len(pack) for pack in packs_of(spec.runs(), gpu_memory_bytes=2**40)] == [
+        MAX_SHORT_MEMBERS,
+        MAX_SHORT_MEMBERS,
+        600 - 2 * MAX_SHORT_MEMBERS,
+    ]
+    assert {len(pack) for pack in packs_of(spec.runs(), 50, gpu_memory_bytes=2**40)} == {50}
+
+
+def test_kernel_runs_have_the_same_packs_whatever_the_networks_device() -> None:
+    spec = grid(learners=[{"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}, {"kind": "linear"}])
+    assert packs_of(spec.runs()) == packs_of(spec.runs(), gpu_memory_bytes=2**20)
+
+
+@pytest.mark.parametrize(("task", "numbers"), [("regression", 9), ("classification", 10)])
+def test_samples_are_counted_in_the_precision_they_train_in(task: str, numbers: int) -> None:
+    for precision, size in (("float32", 4), ("float64", 8)):
+        (run,) = grid(
+            target={"kind": "hierarchical_quadratic", "task": task},
+            learners=[{"kind": "joint", "precision": precision}],
+            n=100,
+            dim=8,
+            seeds=1,
+        ).runs()
+        assert sample_bytes(run) == size * numbers * 100
+
+
+def test_runs_of_one_seed_stay_together_whatever_n() -> None:
+    for learner in (
+        {"kind": "joint"},
+        {"kind": "linear"},
+        {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}},
+    ):
+        runs = grid(learners=[learner], n=[64, 32, 128], dim=6, seeds=20).runs()
+        seeds = [run.seed for pack in packs_of(runs) for run in pack if learner["kind"] == "joint"]
+        seeds = seeds or [run.seed for run in packs_of(runs[:30])[0]]
+        assert seeds == sorted(seeds)
+
+
+def test_a_gram_is_shared_by_targets_that_differ() -> None:
+    """Two alphas of one seed have one gram: they are neighbours, the largest n first."""
+    learner = {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}
+    (pack,) = packs_of(grid(learners=[learner], dim=6, seeds=2, alphas=[[1, 0.1], [1, 0.2]]).runs())
+    assert [(run.seed, run.n) for run in pack] == [
+        (seed, n) for seed in (0, 1) for n in (128, 64) for _ in range(2)
+    ]
