@@ -238,15 +238,15 @@ class HierarchicalPack:
         """Refine one member after the other; an interruption starts the stage again, it lasts seconds."""
         if state.step == stage.steps:
             return
-        network = self.network.with_tied(stage.tied)
         as_entered = members.flat.clone()
         for row, run in enumerate(runs):
             if not bool(state.finite[row]) or not self._is_refined(stage, run):
                 continue
             if not self._attend((depth, number), runs, histories, as_entered, state):
                 break
+            network, problem = self._network_at(stage, run), self.problems[run]
             refined = refine_member(
-                network, members, row, self.problems[run], self.objective, stage, self.recipe.restarts
+                network, members, row, problem, self.objective, stage, self.recipe.restarts
             )
             entering[row].restarts, entering[row].restart_kept = refined.restarts, refined.restart_kept
             entering[row].spend(refined.flops)
@@ -257,6 +257,11 @@ class HierarchicalPack:
         """Decided by the whole network, whatever the arm trains of it: all arms of a comparison or none."""
         rows = self.specs[run].n - self._held_out(run)
         return stage.refines and can_be_refined(parameters_of(self.network, tuple(self.network.levels)), rows)
+
+    def _network_at(self, stage: Stage, run: int) -> DistilledDenseNet:
+        """Tied where the stage ties. A refined network is not truncated: rows beyond B′ would hold it elsewhere."""
+        network = self.network.with_tied(stage.tied)
+        return network.untruncated() if self._is_refined(stage, run) else network
 
     def _members(self, runs: list[int], entering: list[History]) -> Members:
         flat = torch.stack([history.flat for history in entering])
@@ -380,7 +385,7 @@ class HierarchicalPack:
     def _predictor(self, run: int, flat: Tensor, stage: Stage) -> NetworkPredictor:
         hierarchy = self.hierarchies[run]
         return NetworkPredictor(
-            self.network.with_tied(stage.tied),
+            self._network_at(stage, run),
             flat[None],
             {level: lift[None] for level, lift in self._lifts[run].items()},
             {
