@@ -97,7 +97,7 @@ def test_a_heartbeat_keeps_a_pack_from_the_reaper(bench: Bench) -> None:
     bench.accept()
     claim = bench.claimed()
     bench.expire(claim)
-    bench.do(claims.heartbeat, claim, LEASE)
+    bench.do(claims.record, claim, claims.News(), LEASE)
     assert bench.do(lifecycle.reap, LIMIT) == []
     assert bench.pack(claim.pack_id).status is PackStatus.RUNNING
 
