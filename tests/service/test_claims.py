@@ -156,10 +156,10 @@ def test_a_repeated_measurement_is_kept_once(bench: Bench) -> None:
         (run, Measurement(name="loss", step=1, level=2, value=2.5)),
         (run, Measurement(name="loss", step=1, stage="train", value=float("nan"))),
     ]
-    bench.do(claims.record_measurements, claim, points)
+    bench.do(claims.record, claim, claims.News(points))
     bench.do(lifecycle.crash, claim, DIED, LIMIT)
     again = bench.claimed()
-    bench.do(claims.record_measurements, again, [*points, (run, Measurement(name="loss", step=2, value=1.0))])
+    bench.do(claims.record, again, claims.News([*points, (run, Measurement(name="loss", step=2, value=1.0))]))
     with bench.database.reading() as session:
         found = session.scalars(select(models.Measurement).order_by(models.Measurement.id)).all()
     assert [(m.step, m.level, m.stage, m.value) for m in found] == [

@@ -27,7 +27,7 @@ from tests.service.lifecycle_bench import bench as bench
 def test_every_change_is_an_event_in_order(bench: Bench) -> None:
     experiment = bench.accept(seeds=1)
     claim = bench.claimed()
-    bench.do(claims.record_progress, claim, 5, 10)
+    bench.do(claims.record, claim, claims.News(progress=(5, 10)))
     bench.do(lifecycle.complete, claim, reports_of(claim))
     events = bench.events(experiment)
     assert [event.name.value for event in events] == [
@@ -72,7 +72,7 @@ def test_events_of_parallel_writers_appear_in_the_order_of_their_ids(bench: Benc
 
     def write(claim: Claim) -> None:
         for step in range(15):
-            bench.do(claims.record_progress, claim, step, 15)
+            bench.do(claims.record, claim, claims.News(progress=(step, 15)))
 
     reader = threading.Thread(target=read)
     writers = [threading.Thread(target=write, args=(claim,)) for claim in packs]
