@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     positions = {id(run): position for position, run in enumerate(runs)}
     is_gpu = options.device.startswith("cuda")
     packs = packs_of(runs, gpu_memory_bytes=_half_of_memory(options.device) if is_gpu else None)
-    posed = PosedProblems(options.data_sets)
+    posed = PosedProblems(data_sets=options.data_sets)
     for number, pack in enumerate(packs, 1):
         title = f"pack {number}/{len(packs)} ({label_of(pack[0].learner)}, {len(pack)} runs)"
         for run, report in zip(pack, _execute(pack, title, options, limit, posed), strict=True):

@@ -36,11 +36,11 @@ class PosedProblems:
     What a run gets is the same to the last bit whether it is drawn or was kept, and nobody may change it.
 
     Args:
-        data_sets: the folder of users' files.
         limit_bytes: most that is kept; with 0 every run's problem is drawn anew.
+        data_sets: the folder of users' files.
     """
 
-    def __init__(self, data_sets: Path | None = None, limit_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, limit_bytes: int = KEPT_BYTES, data_sets: Path | None = None) -> None:
         self._data_sets = data_sets
         self._limit_bytes = limit_bytes
         self._kept: OrderedDict[str, _Kept] = OrderedDict()

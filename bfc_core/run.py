@@ -52,7 +52,7 @@ def execute_pack(
     if cuda_graphs and not device.startswith("cuda"):
         raise ValueError(f"CUDA graphs need a GPU, and the device is {device}")
     observer = observer or SilentObserver()
-    posed = posed or PosedProblems(data_sets)
+    posed = posed or PosedProblems(data_sets=data_sets)
     if not isinstance(specs[0].learner, Recipe):
         return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache, posed).reports()
     started = time.monotonic()

@@ -100,7 +100,7 @@ def test_checkpoint_progress_forgives_crashes(bench: Bench) -> None:
     bench.accept(seeds=1)
     for step in range(1, 3 * LIMIT):
         claim = bench.claimed()
-        bench.do(claims.record_checkpoint, claim, step, "file", "0" * 64)
+        bench.do(claims.record, claim, claims.News(checkpoint=(step, "file", "0" * 64)))
         bench.do(lifecycle.crash, claim, DIED, LIMIT)
     assert bench.pack(claim.pack_id).status is PackStatus.QUEUED
     assert bench.pack(claim.pack_id).crash_count == 1
