@@ -6,21 +6,34 @@ failed, 2 when the spec is refused (nothing was run).
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
-from bfc_core.errors import BfcError
+from bfc_core.data_sets import check as check_data_set
+from bfc_core.errors import BfcError, DataSetUnusable
 from bfc_core.manifest import manifest_of
-from bfc_core.packing import packs_of
+from bfc_core.packing import estimate_run, packs_of
 from bfc_core.posing import PosedProblems
 from bfc_core.run import execute_pack
-from bfc_core.specs import ExperimentSpec, Measurement, Outcome, Report, RunSpec, faults_of, label_of
+from bfc_core.specs import (
+    Array,
+    ExperimentSpec,
+    Fault,
+    Measurement,
+    Outcome,
+    Recipe,
+    Report,
+    RunSpec,
+    faults_of,
+    label_of,
+)
 
 
 class TerminalObserver:
@@ -58,6 +71,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cuda-graphs", action="store_true", help="record a step once and let the GPU replay it"
     )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
+    parser.add_argument(
+        "--data-sets",
+        type=Path,
+        default=Path("var/data-sets"),
+        metavar="FOLDER",
+        help="where the files of targets of kind array lie (default: var/data-sets)",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=float,
+        default=None,
+        metavar="GIB",
+        help="refuse learners without levels that need more (default: what this machine has)",
+    )
     options = parser.parse_args(arguments)
     if options.cuda_graphs and not options.device.startswith("cuda"):
         parser.error(f"--cuda-graphs needs a GPU, and --device is {options.device}")
@@ -75,19 +102,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"not JSON: {error}\nthe spec was refused; nothing was run\n")
         return 2
     except ValidationError as refusal:
-        for fault in faults_of(refusal, document):
-            sys.stderr.write(f"{fault.pointer}: {fault.detail}\n")
-        sys.stderr.write("the spec was refused; nothing was run\n")
-        return 2
+        return _refused(faults_of(refusal, document))
     runs = spec.runs()
+    limit = _memory_of_machine() if options.memory_limit is None else round(options.memory_limit * 2**30)
+    if too_much := [*_missing(options.data_sets, spec), *_beyond(limit, spec, runs)]:
+        return _refused(too_much)
     reports: dict[int, Report] = {}
     positions = {id(run): position for position, run in enumerate(runs)}
     is_gpu = options.device.startswith("cuda")
     packs = packs_of(runs, gpu_memory_bytes=_half_of_memory(options.device) if is_gpu else None)
-    posed = PosedProblems()
+    posed = PosedProblems(data_sets=options.data_sets)
     for number, pack in enumerate(packs, 1):
         title = f"pack {number}/{len(packs)} ({label_of(pack[0].learner)}, {len(pack)} runs)"
-        for run, report in zip(pack, _execute(pack, title, options, posed), strict=True):
+        for run, report in zip(pack, _execute(pack, title, options, limit, posed), strict=True):
             reports[positions[id(run)]] = report
     manifest = manifest_of(spec, device=options.device, threads=torch.get_num_threads())
     document = {
@@ -105,13 +132,62 @@ def _half_of_memory(device: str) -> int:
     return free // 2
 
 
+def _refused(faults: Sequence[Fault]) -> int:
+    for fault in faults:
+        sys.stderr.write(f"{fault.pointer}: {fault.detail}\n")
+    sys.stderr.write("the spec was refused; nothing was run\n")
+    return 2
+
+
+def _memory_of_machine() -> int:
+    """Bytes that this machine has, or that its container may use."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return physical
+
+
+def _missing(folder: Path, spec: ExperimentSpec) -> Iterator[Fault]:
+    """A fault where the target's file does not lie in the folder of data sets."""
+    if isinstance(spec.target, Array):
+        try:
+            check_data_set(spec.target, folder)
+        except DataSetUnusable as error:
+            yield Fault("#/target/sha256", "data_set_unusable", str(error))
+
+
+def _beyond(limit: int, spec: ExperimentSpec, runs: Sequence[RunSpec]) -> Iterator[Fault]:
+    """A fault for every learner of which some run needs more than ``limit`` bytes, as the service has it."""
+    # Seeds and alphas cost the same.
+    largest = list({(run.learner, run.n, run.dim): run for run in runs}.values())
+    for position, learner in enumerate(spec.learners):
+        if isinstance(learner, Recipe):
+            continue
+        needed, n, dim = max(
+            (estimate_run(run).memory_bytes, run.n, run.dim) for run in largest if run.learner == learner
+        )
+        if needed > limit:
+            yield Fault(
+                f"#/learners/{position}",
+                "memory_limit",
+                f"{label_of(learner)} needs {needed / 2**30:.1f} GiB at n = {n}, dim = {dim}; the limit is "
+                f"{limit / 2**30:.1f} GiB (--memory-limit)",
+            )
+
+
 def _execute(
-    pack: list[RunSpec], title: str, options: argparse.Namespace, posed: PosedProblems
+    pack: list[RunSpec], title: str, options: argparse.Namespace, limit: int, posed: PosedProblems
 ) -> list[Report]:
     started = time.monotonic()
     try:
         return execute_pack(
-            pack, TerminalObserver(title), options.device, cuda_graphs=options.cuda_graphs, posed=posed
+            pack,
+            TerminalObserver(title),
+            options.device,
+            memory_limit_bytes=limit,
+            cuda_graphs=options.cuda_graphs,
+            posed=posed,
         )
     except BfcError as error:
         seconds = (time.monotonic() - started) / len(pack)

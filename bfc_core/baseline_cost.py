@@ -7,6 +7,7 @@ from typing import assert_never
 
 from bfc_core.kernel_cost import (
     BLOCK_ROWS,
+    EIGENDECOMPOSITION_SECONDS,
     SUBSAMPLE,
     kernel_memory_bytes,
     kernel_seconds,
@@ -27,12 +28,20 @@ BATCHES_DRAWN = 250
 _NETWORK_STEP = 2e-4
 """Seconds of a step of a small network, whatever its sizes."""
 
+_SINGULAR_VALUES = 1.3e-10
+"""Seconds of the singular values of an m × n matrix, divided by m n² with m ≥ n."""
+
+KNOWN_FEATURES = 64
+"""Features that an oracle may be expected to give away where its target is not known."""
+
 _LARS_STEP = 3e-9
 """Seconds a step, sample and feature of a sparse path."""
 
 
-def baseline_seconds(learner: specs.AnyBaseline, n: int, dim: int, test_samples: int) -> float:  # noqa: C901, PLR0911, PLR0912
-    """Seconds of one fit with its predictions, on one core."""
+def baseline_seconds(  # noqa: C901, PLR0911, PLR0912
+    learner: specs.AnyBaseline, n: int, dim: int, test_samples: int, known: int = KNOWN_FEATURES
+) -> float:
+    """Seconds of one fit with its predictions, on one core; ``known`` features are what an oracle gives away."""
     rows = n + test_samples
     match learner:
         case specs.EmpiricalNtk():
@@ -62,18 +71,18 @@ def baseline_seconds(learner: specs.AnyBaseline, n: int, dim: int, test_samples:
             fits = 1 + len(learner.depths) * len(learner.step_sizes)
             return fits * learner.most_trees * (2e-3 + _TREE_SAMPLE * n * dim)
         case specs.Oracle():
-            return kernel_seconds(n, test_samples, 1, 64)
+            return kernel_seconds(n, test_samples, 1, known) if learner.knows == "features" else 0.0
         case specs.OneGiantStep():
-            return _MULTIPLY_ADD * 4 * dim * learner.width * rows + kernel_seconds(
-                n // 2, test_samples, 1, learner.width
-            )
+            spectrum = _SINGULAR_VALUES * min(dim, learner.width) ** 2 * max(dim, learner.width)
+            step = _MULTIPLY_ADD * 4 * dim * learner.width * rows
+            return step + spectrum + kernel_seconds(n // 2, test_samples, 1, learner.width)
         case specs.StagedSpectral():
             lower = kernel_seconds(n // 2, rows, 1, feature_count(dim, 2))
             return 2 * lower + kernel_seconds(n, test_samples, 1, 8)
         case specs.ForwardLofi():
-            return kernel_seconds(n, test_samples, 1, _lofi_outputs(learner, dim))
+            return _lofi_seconds(learner, n, dim, test_samples)
         case specs.BackLofi():
-            return (2 + learner.passes) * kernel_seconds(n, test_samples, 1, _lofi_outputs(learner, dim))
+            return (2 + learner.passes) * _lofi_seconds(learner, n, dim, test_samples)
         case specs.TensorDecomposition():
             power = 60 * 20 * 4 * learner.components * n * dim
             terms = feature_count(min(learner.components, dim), learner.degree)
@@ -89,8 +98,10 @@ def baseline_seconds(learner: specs.AnyBaseline, n: int, dim: int, test_samples:
             assert_never(learner)
 
 
-def baseline_memory_bytes(learner: specs.AnyBaseline, n: int, dim: int, test_samples: int) -> int:  # noqa: C901, PLR0911, PLR0912
-    """Peak bytes of one fit with its predictions."""
+def baseline_memory_bytes(  # noqa: C901, PLR0911, PLR0912
+    learner: specs.AnyBaseline, n: int, dim: int, test_samples: int, known: int = KNOWN_FEATURES
+) -> int:
+    """Peak bytes of one fit with its predictions; ``known`` features are what an oracle gives away."""
     samples = 3 * (n + test_samples) * dim
     match learner:
         case specs.EmpiricalNtk():
@@ -110,15 +121,19 @@ def baseline_memory_bytes(learner: specs.AnyBaseline, n: int, dim: int, test_sam
         case specs.GradientBoosting() | specs.NearestNeighbours():
             return _FLOAT * (2 * samples + 6 * BLOCK_ROWS * n) + 2**26
         case specs.OneGiantStep():
-            extra = _FLOAT * (samples + 3 * n * learner.width)
+            extra = _FLOAT * (samples + 3 * (n + dim) * learner.width)
             return _explicit(learner.width, n, test_samples) + extra
-        case specs.Linear() | specs.Oracle():
-            return _explicit(max(dim, 64), n, test_samples) + _FLOAT * samples
+        case specs.Linear():
+            return _explicit(max(dim, KNOWN_FEATURES), n, test_samples) + _FLOAT * samples
+        case specs.Oracle():
+            return _explicit(max(known, KNOWN_FEATURES), n, test_samples) + _FLOAT * samples
         case specs.StagedSpectral():
             return _explicit(feature_count(dim, 2), n, test_samples) + _FLOAT * samples
         case specs.ForwardLofi() | specs.BackLofi():
             outputs = _lofi_outputs(learner, dim)
-            return _explicit(outputs, n, test_samples) + _FLOAT * (samples + 4 * n * outputs)
+            # A layer's moment, its eigenvectors and what finding them takes.
+            moments = 4 * (outputs if learner.layers > 1 else dim) ** 2
+            return _explicit(outputs, n, test_samples) + _FLOAT * (samples + 4 * n * outputs + moments)
         case specs.TensorDecomposition():
             terms = feature_count(min(learner.components, dim), learner.degree)
             return _explicit(terms, n, test_samples) + _FLOAT * (samples + 80 * n)
@@ -136,6 +151,16 @@ def _explicit(count: int, n: int, test_samples: int) -> int:
     """Ridge on ``count`` features; where there are more than half as many as samples, with the features beside."""
     beside = _FLOAT * 2 * count * (max(n, SUBSAMPLE) if 2 * count > n else 4 * BLOCK_ROWS)
     return kernel_memory_bytes(n, test_samples, rank=count) + beside
+
+
+def _lofi_seconds(learner: specs.ForwardLofi | specs.BackLofi, n: int, dim: int, test_samples: int) -> float:
+    """The moment of what every layer reads and its eigenvectors, then ridge on what the last one answers."""
+    outputs = _lofi_outputs(learner, dim)
+    lengths = [dim, *[outputs] * (learner.layers - 1)]
+    directions = sum(
+        _MULTIPLY_ADD * n * length**2 + EIGENDECOMPOSITION_SECONDS * length**3 for length in lengths
+    )
+    return directions + kernel_seconds(n, test_samples, 1, outputs)
 
 
 def _lofi_outputs(learner: specs.ForwardLofi | specs.BackLofi, dim: int) -> int:

@@ -17,6 +17,14 @@ class ResourceLimitExceeded(BfcError):
         )
 
 
+class TargetIsConstant(BfcError):
+    """The target has no variance on the test samples, so that no error can be measured against it."""
+
+
+class DataSetUnusable(BfcError):
+    """The file of a data set is not there, is another one than its target says, or holds no samples."""
+
+
 class KernelNotPositiveDefinite(BfcError):
     """A gram matrix stayed indefinite after the largest jitter that is allowed."""
 

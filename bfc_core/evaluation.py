@@ -1,36 +1,44 @@
 """From a run's spec to its samples, and from a fitted predictor to its report."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.errors import TargetIsConstant
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.inputs import draw_inputs
 from bfc_core.learners.predictor import Fitted, Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated, class_accuracy_of
 from bfc_core.metrics.features import feature_errors, form_error
-from bfc_core.metrics.regression import normalised_mse
+from bfc_core.metrics.regression import normalised_mse, variance_share
 from bfc_core.seeding import generator_for
-from bfc_core.specs import DataSetInputs, Images, Metrics, Outcome, Report, RunSpec
+from bfc_core.specs import DataSet, DataSetInputs, Metrics, Outcome, Report, RunSpec
 from bfc_core.targets.base import Target
 from bfc_core.targets.build import build_target
 from bfc_core.targets.classification import ClassificationTarget, labels_of
+from bfc_core.targets.data_sets import UnknownFunction, draw_rows
 from bfc_core.targets.forms import level_forms
-from bfc_core.targets.images import UnknownFunction, draw_images
 from bfc_core.truth import FIRST_ROWS, Degrees, Truth
 
 DEGREE_ROWS = FIRST_ROWS
 """Rows on which a predictor is taken apart by degree: always the first of the test samples."""
+
+CONSTANT = 1e-12
+"""A target that varies by less than this share of its size varies by rounding."""
+
+LEAST_SPREAD = 1e-100
+"""Of a target that varies less the squares vanish."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """The target of a run with its training samples (noisy) and fresh test samples (clean), float64.
 
-    In classification rows are (x₀, x), one column longer than the run's dim, and y is ±1. Of images y is the
-    one-hot vector of the class, a matrix of c columns.
+    In classification rows are (x₀, x), one column longer than the run's dim, and y is ±1. Of a data set with
+    classes y is the one-hot vector of the class, a matrix of c columns.
     Letters: n training rows, t test rows, dim the length of a row.
     """
 
@@ -59,22 +67,32 @@ class Problem:
         return self.truth.degree_parts
 
 
-def pose(spec: RunSpec) -> Problem:
-    """Draw what a run learns from: the same for every learner of one target, n, dim and seed."""
-    return with_samples(spec, truth_of(spec))
+def pose(spec: RunSpec, data_sets: Path | None = None) -> Problem:
+    """Draw what a run learns from: the same for every learner of one target, n, dim and seed.
+
+    ``data_sets`` is the folder of users' files.
+
+    Raises:
+        TargetIsConstant: the target does not vary on the test samples.
+        DataSetUnusable: the folder does not hold the file that the target names.
+    """
+    return with_samples(spec, truth_of(spec, data_sets), data_sets)
 
 
-def truth_of(spec: RunSpec) -> Truth:
-    """A run's target with its test samples: the same whatever n."""
-    if isinstance(spec.target, Images):
-        _, test = draw_images(spec.target, spec.n, spec.budget.test_samples, spec.seed)
-        return Truth(UnknownFunction(spec.dim), test.x, test.one_hot())
+def truth_of(spec: RunSpec, data_sets: Path | None = None) -> Truth:
+    """A run's target with its test samples: the same whatever n. Raises what :func:`pose` does."""
+    if isinstance(spec.target, DataSet):
+        _, test = draw_rows(spec.target, spec.n, spec.budget.test_samples, spec.seed, data_sets)
+        if test.y.ndim == 1:
+            _check_spread(test.y)
+        return Truth(UnknownFunction(spec.dim), test.x, test.y)
     assert not isinstance(spec.inputs, DataSetInputs)  # the spec has refused it
     target = build_target(spec.target, spec.inputs, spec.dim, spec.seed)
     test_x = draw_inputs(spec.inputs, spec.budget.test_samples, spec.dim, spec.seed, "test")
     if isinstance(target, ClassificationTarget):
         test_x = target.rows(test_x, spec.seed, "test offset")
     test_y = target(test_x)
+    _check_spread(test_y)
     spread = test_y.std()
     if isinstance(target, ClassificationTarget):
         test_y = labels_of(test_y)
@@ -83,11 +101,11 @@ def truth_of(spec: RunSpec) -> Truth:
     return Truth(target, test_x, test_y, Degrees(name, target, spec.inputs, rows), spread)
 
 
-def with_samples(spec: RunSpec, truth: Truth) -> Problem:
+def with_samples(spec: RunSpec, truth: Truth, data_sets: Path | None = None) -> Problem:
     """A run's own samples beside what :func:`truth_of` found for it, or for another n."""
-    if isinstance(spec.target, Images):
-        training, _ = draw_images(spec.target, spec.n, spec.budget.test_samples, spec.seed)
-        return Problem(truth, training.x, training.one_hot())
+    if isinstance(spec.target, DataSet):
+        training, _ = draw_rows(spec.target, spec.n, spec.budget.test_samples, spec.seed, data_sets)
+        return Problem(truth, training.x, training.y)
     assert not isinstance(spec.inputs, DataSetInputs)
     target = truth.target
     x = draw_inputs(spec.inputs, spec.n, spec.dim, spec.seed, "inputs")
@@ -100,6 +118,15 @@ def with_samples(spec: RunSpec, truth: Truth) -> Problem:
     if isinstance(target, ClassificationTarget):
         y = labels_of(y)
     return Problem(truth, x, y)
+
+
+def _check_spread(values: Float[Tensor, " t"]) -> None:
+    spread, size = float(values.std()), float(values.abs().max())
+    if not spread > max(CONSTANT * size, LEAST_SPREAD):
+        raise TargetIsConstant(
+            f"the target is constant on the {len(values)} test samples, up to {spread:.1e}: there is nothing to learn "
+            "or to measure"
+        )
 
 
 def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
@@ -117,7 +144,9 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
     with FlopCounter() as counter:
         predicted = fitted.predictor(problem.test_x)
     metrics = _measured(fitted.predictor, predicted, problem)
-    diverged = metrics.nmse is None
+    # In classification all test labels may be equal: then the accuracy stands without an nMSE.
+    is_measurable = bool((problem.test_y != problem.test_y[0]).any())
+    diverged = metrics.nmse is None and (is_measurable or metrics.accuracy is None)
     return Report(
         outcome=Outcome.DIVERGED if diverged else fitted.outcome,
         metrics=metrics,
@@ -143,6 +172,8 @@ def _measured(
     if problem.test_y.ndim > 1:
         share = class_accuracy_of(predicted, problem.test_y)
         return Metrics(nmse=normalised_mse(predicted, problem.test_y), accuracy=share, error=1 - share)
+    if isinstance(problem.target, UnknownFunction):
+        return Metrics(nmse=normalised_mse(predicted, problem.test_y))
     truth, rows = problem.truth, problem.truth.every
     errors = {
         level: feature_errors(feature, rows.features[level])
@@ -162,9 +193,9 @@ def _measured(
         accuracy=accuracy,
         error=None if accuracy is None else 1 - accuracy,
         level_coefficient=dict(coefficients),
-        variance_explained={level: 1 - (1 - beta) ** 2 for level, beta in coefficients.items()},
+        variance_explained={level: variance_share(beta) for level, beta in coefficients.items()},
         degree_coefficient=dict(by_degree),
-        degree_variance_explained={degree: 1 - (1 - beta) ** 2 for degree, beta in by_degree.items()},
+        degree_variance_explained={degree: variance_share(beta) for degree, beta in by_degree.items()},
         feature_error={level: error for level, (error, _) in errors.items()},
         feature_error_scale_free={level: scale_free for level, (_, scale_free) in errors.items()},
         form_error={

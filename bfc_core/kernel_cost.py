@@ -54,7 +54,7 @@ _FLOAT = 8
 
 _NYSTROM_ROWS = 4 * BLOCK_ROWS
 
-_EIGENDECOMPOSITION = 1.8e-10
+EIGENDECOMPOSITION_SECONDS = 1.8e-10
 _CHOLESKY = 7e-12
 _INVERSE_DIAGONAL = 1.1e-11
 """Seconds of each, divided by n³."""
@@ -107,13 +107,14 @@ def kernel_memory_bytes(
     return _FLOAT * (n**2 + left_of_bracketing + blocks)
 
 
-def feature_machine_memory_bytes(n: int, test_samples: int) -> int:
-    """Peak bytes of ``recursive_feature_machine``.
+def feature_machine_memory_bytes(n: int, test_samples: int, dim: int = 0) -> int:
+    """Peak bytes of ``recursive_feature_machine``; ``dim`` is that of what its feature map makes.
 
     The gram is factored in place, gradients come in blocks; half a gram of the tuning subsample stays in the allocator.
+    The metric's root takes its eigenvectors and what finding them needs.
     """
     left_of_tuning = min(n, FEATURE_MACHINE_SUBSAMPLE) ** 2 // 2
-    return _FLOAT * (n**2 + left_of_tuning + _blocks(n, test_samples))
+    return _FLOAT * (n**2 + left_of_tuning + _blocks(n, test_samples) + 6 * dim**2 + 4 * n * dim)
 
 
 def polynomial_rank(dim: int, degree: int, offset: float) -> int:
@@ -154,10 +155,14 @@ def kernel_seconds(
     the kernel on one pair of points, ``ridges`` is the length of a grid of the learner's own.
     """
     screened = min(n, SUBSAMPLE)
-    seconds = (candidates if candidates > 1 else 0) * (_EIGENDECOMPOSITION * screened**3 + pair * screened**2)
+    seconds = (candidates if candidates > 1 else 0) * (
+        EIGENDECOMPOSITION_SECONDS * screened**3 + pair * screened**2
+    )
     if solver != "exact":
         used = min(n, centres)
-        seconds += 2 * pair * n * used + _EIGENDECOMPOSITION * used**3 + _MULTIPLY_ADD * 4.0 * n * used**2
+        seconds += (
+            2 * pair * n * used + EIGENDECOMPOSITION_SECONDS * used**3 + _MULTIPLY_ADD * 4.0 * n * used**2
+        )
         if solver == "iterative":
             # Most steps are in float32.
             step = pair / 2 * n * n / 2 + 4 * _MULTIPLY_ADD * n * used
@@ -165,23 +170,28 @@ def kernel_seconds(
         return seconds + pair * used * test_samples
     if rank is not None and is_solved_by_features(n, rank):
         products = 3 * n * rank**2 + 40 * (n + test_samples) * rank
-        return seconds + _EIGENDECOMPOSITION * rank**3 + _MULTIPLY_ADD * products
+        return seconds + EIGENDECOMPOSITION_SECONDS * rank**3 + _MULTIPLY_ADD * products
     seconds += pair * n * (n / 2 + test_samples)
     if is_solved_by_eigendecomposition(n, ridges):
-        return seconds + _EIGENDECOMPOSITION * n**3
+        return seconds + EIGENDECOMPOSITION_SECONDS * n**3
     refit = (_CHOLESKY + _INVERSE_DIAGONAL) * float(n) ** 3
     if ridges is not None and (n <= EIGENDECOMPOSITION_LIMIT or ridges == 1):
         return seconds + ridges * refit
-    return seconds + _EIGENDECOMPOSITION * SUBSAMPLE**3 + REFITS * refit
+    return seconds + EIGENDECOMPOSITION_SECONDS * SUBSAMPLE**3 + REFITS * refit
 
 
 def feature_machine_seconds(
-    n: int, test_samples: int, pairs: int, rounds: int, validation_fraction: float
+    n: int, test_samples: int, pairs: int, rounds: int, validation_fraction: float, dim: int = 0
 ) -> float:
-    """Seconds of ``recursive_feature_machine`` with ``pairs`` of bandwidth and ridge to choose from."""
+    """Seconds of ``recursive_feature_machine`` with ``pairs`` of bandwidth and ridge to choose from.
+
+    ``dim`` is that of what its feature map makes: every round takes the root of a metric of so many rows.
+    """
+    root = EIGENDECOMPOSITION_SECONDS * float(dim) ** 3
 
     def solve(samples: float) -> float:
-        return _CHOLESKY * samples**3 + _PAIR_WITH_GRADIENT * samples**2
+        pair = _PAIR_WITH_GRADIENT + 2 * _MULTIPLY_ADD * dim
+        return _CHOLESKY * samples**3 + pair * samples**2 + root
 
     trained = 1 - validation_fraction
     seconds = pairs * (rounds + 1) * solve(trained * min(n, FEATURE_MACHINE_SUBSAMPLE)) + (
@@ -189,7 +199,7 @@ def feature_machine_seconds(
     ) * solve(n)
     if n > FEATURE_MACHINE_SUBSAMPLE:
         seconds += min(FINALISTS, pairs) * (rounds + 1) * solve(trained * n)
-    return seconds + _PAIR * n * test_samples
+    return seconds + (_PAIR + _MULTIPLY_ADD * dim) * n * test_samples
 
 
 def kernel_ridge_memory_bytes(learner: KernelRidge, n: int, dim: int, test_samples: int) -> int:
@@ -207,7 +217,7 @@ def kernel_ridge_seconds(learner: KernelRidge, n: int, dim: int, test_samples: i
         test_samples,
         prod(len(values) for values in bandwidths_of(kernel).values()),
         kernel_rank(kernel, dim),
-        sum(map(pair_seconds, plain_kernels(kernel))),
+        sum(_MULTIPLY_ADD * dim + pair_seconds(part) for part in plain_kernels(kernel)),
         _ridges(learner),
         learner.solver,
         learner.centres,

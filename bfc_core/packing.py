@@ -25,13 +25,15 @@ from bfc_core.specs import (
     LOWEST_LEVEL,
     AlgorithmOne,
     AnyLearner,
-    Images,
+    Array,
+    DataSet,
     KernelRidge,
     LabelledTarget,
     Recipe,
     RecursiveFeatureMachine,
     RunSpec,
     hierarchy_of,
+    known_features,
 )
 from bfc_core.specs.baselines import Baseline, Linear, Oracle
 from bfc_core.specs.learners import Joint
@@ -87,6 +89,19 @@ def packs_of(
 
 def estimate_run(run: RunSpec) -> Estimate:
     """Seconds and peak bytes of one run alone."""
+    estimate = _estimate(run)
+    if _targets(run) > 1:
+        # Labels, predictions, residuals and weights have a column a class.
+        columns = 8 * 6 * (run.n + run.budget.test_samples) * _targets(run)
+        estimate = Estimate(estimate.seconds, estimate.memory_bytes + columns)
+    if not isinstance(run.target, Array):
+        return estimate
+    # The whole file is read, whatever n is: its rows, and those that are taken from them.
+    numbers = run.target.rows * run.target.columns
+    return Estimate(estimate.seconds + 2e-9 * numbers, estimate.memory_bytes + 16 * numbers)
+
+
+def _estimate(run: RunSpec) -> Estimate:
     learner: AnyLearner = run.learner
     match learner:
         case Recipe():
@@ -95,16 +110,14 @@ def estimate_run(run: RunSpec) -> Estimate:
             return _estimate_kernel_ridge(run, learner)
         case RecursiveFeatureMachine():
             pairs = len(learner.bandwidths) * len(learner.ridges)
-            test_samples = run.budget.test_samples
-            return Estimate(
-                0.05
-                + feature_machine_seconds(
-                    run.n, test_samples, pairs, learner.rounds, learner.validation_fraction
-                ),
-                feature_machine_memory_bytes(run.n, test_samples),
+            n, dim, test_samples = _mapped(run, learner)
+            seconds = feature_machine_seconds(
+                n, test_samples, pairs, learner.rounds, learner.validation_fraction, dim
             )
+            return Estimate(0.05 + seconds, feature_machine_memory_bytes(n, test_samples, dim))
         case Baseline():
-            cost = (learner, run.n, run.dim, run.budget.test_samples)
+            known = known_features(run.target)
+            cost = (learner, run.n, row_length(run), run.budget.test_samples, known)
             begin = 0.02 if isinstance(learner, Oracle | Linear) else 0.1
             return Estimate(begin + baseline_seconds(*cost), baseline_memory_bytes(*cost))
         case _:
@@ -124,31 +137,35 @@ def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
 def planned_flops(run: RunSpec) -> int:
     """Floating-point operations of one run that ends as planned, counted as :mod:`bfc_core.flops` says."""
     learner: AnyLearner = run.learner
-    cost = (run.n, run.dim, run.budget.test_samples)
     match learner:
         case Recipe():
             return planned_network_flops(run, learner)
         case KernelRidge():
-            return planned_kernel_ridge_flops(learner, *_mapped(cost, learner), _targets(run))
+            return planned_kernel_ridge_flops(learner, *_mapped(run, learner), _targets(run))
         case RecursiveFeatureMachine():
-            return planned_feature_machine_flops(learner, *_mapped(cost, learner))
+            return planned_feature_machine_flops(learner, *_mapped(run, learner))
         case Baseline():
-            return planned_baseline_flops(learner, *cost, _targets(run))
+            cost = (run.n, row_length(run), run.budget.test_samples)
+            return planned_baseline_flops(learner, *cost, _targets(run), known_features(run.target))
         case _:
             assert_never(learner)
 
 
-def _mapped(
-    cost: tuple[int, int, int], learner: KernelRidge | RecursiveFeatureMachine
-) -> tuple[int, int, int]:
-    """The same with the dim of what the learner's feature map makes."""
-    n, dim, test_samples = cost
-    return n, dim if learner.feature_map == "identity" else 2 * dim, test_samples
+def row_length(run: RunSpec) -> int:
+    """Numbers that a learner reads of a sample: in classification rows are (x₀, x)."""
+    is_longer = isinstance(run.target, LabelledTarget) and run.target.task == "classification"
+    return run.dim + 1 if is_longer else run.dim
+
+
+def _mapped(run: RunSpec, learner: KernelRidge | RecursiveFeatureMachine) -> tuple[int, int, int]:
+    """n, the length of what the learner's feature map makes of a row, and test samples."""
+    dim = row_length(run)
+    return run.n, dim if learner.feature_map == "identity" else 2 * dim, run.budget.test_samples
 
 
 def _targets(run: RunSpec) -> int:
     """Numbers that are predicted for a sample."""
-    return run.target.images.classes if isinstance(run.target, Images) else 1
+    return (run.target.sizes.classes or 1) if isinstance(run.target, DataSet) else 1
 
 
 def shares_a_gram(run: RunSpec, pack: Sequence[RunSpec]) -> bool:
@@ -317,9 +334,5 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
 
 
 def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:
-    test_samples = run.budget.test_samples
-    dim = run.dim if learner.feature_map == "identity" else 2 * run.dim
-    return Estimate(
-        0.05 + kernel_ridge_seconds(learner, run.n, dim, test_samples),
-        kernel_ridge_memory_bytes(learner, run.n, dim, test_samples),
-    )
+    cost = _mapped(run, learner)
+    return Estimate(0.05 + kernel_ridge_seconds(learner, *cost), kernel_ridge_memory_bytes(learner, *cost))

@@ -6,6 +6,7 @@ in a grid of five learners and six sizes a target is drawn once and not thirty t
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bfc_core.evaluation import Problem, truth_of, with_samples
 from bfc_core.specs import RunSpec
@@ -36,25 +37,27 @@ class PosedProblems:
 
     Args:
         limit_bytes: most that is kept; with 0 every run's problem is drawn anew.
+        data_sets: the folder of users' files.
     """
 
-    def __init__(self, limit_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, limit_bytes: int = KEPT_BYTES, data_sets: Path | None = None) -> None:
+        self._data_sets = data_sets
         self._limit_bytes = limit_bytes
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     def pose(self, spec: RunSpec) -> Problem:
-        """A run's problem: what :func:`bfc_core.evaluation.pose` would draw for it."""
+        """A run's problem: what :func:`bfc_core.evaluation.pose` would draw for it, and raises what it would."""
         name = (
             f"{spec.target.canonical_json()}|{spec.inputs.canonical_json()}|{spec.dim}|{spec.seed}|"
             f"{spec.budget.test_samples}"
         )
         kept = self._kept.get(name)
         if kept is None:
-            kept = self._kept[name] = _Kept(truth_of(spec))
+            kept = self._kept[name] = _Kept(truth_of(spec, self._data_sets))
         self._kept.move_to_end(name)
         problem = kept.problems.get(spec.n)
         if problem is None:
-            problem = kept.problems[spec.n] = with_samples(spec, kept.truth)
+            problem = kept.problems[spec.n] = with_samples(spec, kept.truth, self._data_sets)
             self._forget()
         return problem
 

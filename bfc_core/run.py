@@ -27,6 +27,7 @@ def execute_pack(
     memory_limit_bytes: int | None = None,
     kernel_cache: EigendecompositionFolder | None = None,
     artifacts: Path | None = None,
+    data_sets: Path | None = None,
     *,
     cuda_graphs: bool = False,
     posed: PosedProblems | None = None,
@@ -36,9 +37,10 @@ def execute_pack(
     A run's report does not depend on its pack mates. Divergence and cancellation are outcomes. With
     ``checkpoints`` the pack continues from the newest sound checkpoint and the numbers are those of
     an uninterrupted execution. ``kernel_cache`` keeps eigendecompositions between packs. What a
-    run's budget keeps is written to ``artifacts / str(position of the run)``. With ``cuda_graphs`` the stages of a
-    network are recorded once and replayed by the GPU. Runs that share a target, samples or test rows share what is
-    drawn; ``posed`` lets a process that executes several packs share it among them too.
+    run's budget keeps is written to ``artifacts / str(position of the run)``. Users' files lie in ``data_sets``. With
+    ``cuda_graphs`` the stages of a network are recorded once and replayed by the GPU. Runs that share a target, samples
+    or test rows share what is drawn; ``posed`` (which then says where users' files lie) lets a process that executes
+    several packs share it among them too.
 
     Raises:
         ValueError: the runs are no pack: their shapes do not agree; or ``cuda_graphs`` without a GPU.
@@ -50,7 +52,7 @@ def execute_pack(
     if cuda_graphs and not device.startswith("cuda"):
         raise ValueError(f"CUDA graphs need a GPU, and the device is {device}")
     observer = observer or SilentObserver()
-    posed = posed or PosedProblems()
+    posed = posed or PosedProblems(data_sets=data_sets)
     if not isinstance(specs[0].learner, Recipe):
         return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache, posed).reports()
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Bring a database to the newest version, or say which version it has.
+"""Bring a database to the newest version, or back to an earlier one.
 
 Several processes may try at once: on PostgreSQL an advisory lock lets one at a time in, on SQLite the write lock
 of BEGIN IMMEDIATE does. A migration is one transaction on both, so one that is killed half-way leaves nothing.
@@ -8,8 +8,6 @@ from importlib.resources import files
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from service.database import Database
@@ -25,17 +23,6 @@ def upgrade(database: Database, revision: str = "head") -> None:
 def downgrade(database: Database, revision: str) -> None:
     """Undo versions down to ``revision`` ("base" is the empty database)."""
     _migrate(database, revision, is_upgrade=False)
-
-
-def current_revision(database: Database) -> str | None:
-    """The version that the database has; None where it is empty."""
-    with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def newest_revision() -> str | None:
-    """The version that this code needs."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def _migrate(database: Database, revision: str, *, is_upgrade: bool) -> None:

@@ -12,7 +12,7 @@ import uvicorn
 
 from service.app import create_app
 from service.auth import check_bind
-from service.config import Settings
+from service.config import read_settings
 from service.telemetry import configure_logging
 
 SHUTDOWN_SECONDS = 5
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args(arguments)
-    settings = Settings()
+    settings = read_settings()
     try:
         check_bind(settings, given.host)
     except ValueError as error:

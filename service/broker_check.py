@@ -9,8 +9,6 @@ import threading
 
 from kombu import Connection
 from kombu.exceptions import KombuError
-from redis import Redis
-from redis.exceptions import RedisError
 
 from service.config import Settings
 
@@ -29,7 +27,7 @@ def broker_warnings(settings: Settings) -> list[str]:
     """One sentence for every setting of the broker that works against us.
 
     Raises:
-        RedisError | KombuError | OSError: the broker cannot be asked.
+        KombuError | OSError: the broker cannot be asked.
     """
     if settings.broker_url.startswith("redis"):
         return _redis_warnings(settings)
@@ -54,9 +52,16 @@ def rabbitmq_warnings(version: str) -> list[str]:
 
 
 def _redis_warnings(settings: Settings) -> list[str]:
+    from redis import Redis  # noqa: PLC0415 - docs/decisions/0057
+    from redis.exceptions import RedisError  # noqa: PLC0415 - docs/decisions/0057
+
     seconds = settings.broker_timeout.total_seconds()
-    with Redis.from_url(settings.broker_url, socket_timeout=seconds, socket_connect_timeout=seconds) as redis:
-        found = redis.config_get("maxmemory-policy", "appendonly", "save")
+    timeouts = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+    try:
+        with Redis.from_url(settings.broker_url, **timeouts) as redis:
+            found = redis.config_get("maxmemory-policy", "appendonly", "save")
+    except RedisError as error:
+        raise ConnectionError(str(error)) from error
     warnings = []
     if (policy := found.get("maxmemory-policy", "noeviction")) != "noeviction":
         warnings.append(
@@ -81,7 +86,7 @@ def _rabbitmq_warnings(settings: Settings) -> list[str]:
 def _look(settings: Settings) -> None:
     try:
         found = broker_warnings(settings)
-    except (RedisError, KombuError, OSError):
+    except (KombuError, OSError):
         return
     for warning in found:
         logger.warning("broker.setting_harmful %s", warning)

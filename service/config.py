@@ -4,11 +4,12 @@ Every field is the environment variable ``BFC_`` + its name in capitals. Duratio
 ("PT90S"). Specs say what is asked; settings say where and with what limits it runs.
 """
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -33,7 +34,7 @@ CrashPoint = Literal[
     # the API
     "before_accept", "after_accept", "after_publish",
     # the worker
-    "after_claim", "before_commit", "after_commit",
+    "after_claim", "claimed_ahead", "before_commit", "after_commit",
     # the child
     "in_training", "segfault", "raise", "while_saving", "before_result_file", "after_result_file",
 ]  # fmt: skip
@@ -42,10 +43,18 @@ CrashPoint = Literal[
 class Settings(BaseSettings):
     """One object for the API, the worker and the embedded stack."""
 
-    model_config = SettingsConfigDict(env_prefix="BFC_", frozen=True, extra="ignore")
+    # What is wrong is said without what was given, which holds passwords.
+    model_config = SettingsConfigDict(
+        env_prefix="BFC_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     # Where things are
     data_dir: Path = Field(default=Path("var"), description="checkpoints, results, artifacts, locks")
+    data_sets_dir: Path | None = Field(
+        default=None,
+        description="users' files for targets of kind array, the same files for the API and every worker; "
+        "null: data_dir/data-sets",
+    )
     # Addresses hold passwords: they never appear in what prints settings.
     database_url: str = Field(default="sqlite:///var/bfc.db", repr=False)
     broker_url: str = Field(
@@ -187,6 +196,11 @@ class Settings(BaseSettings):
         description="tests only: how many attempts at a pack the child's crash points spoil",
     )
 
+    @property
+    def data_sets_folder(self) -> Path:
+        """Where users' files lie."""
+        return self.data_sets_dir or self.data_dir / "data-sets"
+
     @model_validator(mode="after")
     def _graphs_have_a_gpu(self) -> Self:
         if self.cuda_graphs and self.device == "cpu":
@@ -215,3 +229,18 @@ class Settings(BaseSettings):
                 "and start one worker a GPU"
             )
         return self
+
+
+def read_settings() -> Settings:
+    """The settings of this process, for its main function.
+
+    Raises:
+        SystemExit: with status 2, after a line for each variable of the environment that is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as refusal:
+        for fault in refusal.errors():
+            name = "".join(f"BFC_{place}".upper() for place in fault["loc"][:1]) or "BFC_…"
+            sys.stderr.write(f"{name}: {fault['msg']}\n")
+        raise SystemExit(2) from refusal

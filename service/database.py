@@ -11,9 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.models import UtcDateTime
+
+LOCK_NOT_AVAILABLE = "55P03"
+READ_ONLY_TRANSACTION = "25006"
+"""Answers of PostgreSQL, as ``sql_state`` tells them."""
 
 _BEGIN = "bfc_begin"
 
@@ -92,6 +97,17 @@ def database_now(session: Session) -> datetime:
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
     return connection.execute(select(func.clock_timestamp(type_=UtcDateTime))).scalar_one()
+
+
+def in_words(error: SQLAlchemyError) -> str:
+    """What the database or its driver said, without the statement that it was said of."""
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+
+
+def sql_state(error: DBAPIError) -> str | None:
+    """PostgreSQL's five characters for what went wrong; None from SQLite, whose stack never loads that driver."""
+    state = getattr(error.orig, "sqlstate", None)
+    return state if isinstance(state, str) else None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the driver's own types

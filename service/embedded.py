@@ -5,7 +5,8 @@ what ends unasked, and stops both in order. Loopback only. The children hold a p
 outlive it. Database, broker and the lease numbers differ from a server deployment, nothing else.
 
 The worker starts before the database is migrated, since its helper process imports torch, which takes longest
-(docs/decisions/0057). A second pipe, closed after the migration, lets it go on.
+(docs/decisions/0057). A second pipe, closed after the migration, lets it go on. Where there is nothing to migrate,
+which a look into the file tells, nobody waits (docs/decisions/0064).
 """
 
 import argparse
@@ -26,6 +27,8 @@ from typing import BinaryIO
 
 import psutil
 from filelock import FileLock, Timeout
+
+from migrations.newest import is_up_to_date
 
 logger = logging.getLogger("service.embedded")
 
@@ -154,8 +157,11 @@ def run(data_dir: Path, port: int, concurrency: int) -> None:
         raise AlreadyRunningError(data_dir) from None
     with lock:
         port = _free_port(port)
-        database_url = f"sqlite:///{data_dir / 'bfc.db'}"
-        _supervise(data_dir, port, database_url, _environment(data_dir, database_url, concurrency), stopping)
+        database = data_dir / "bfc.db"
+        # Of the characters of a path these two mean something else in an address.
+        path = str(database).replace("%", "%25").replace("?", "%3F")
+        environment = _environment(data_dir, f"sqlite:///{path}", concurrency)
+        _supervise(data_dir, port, database, environment, stopping)
 
 
 class AlreadyRunningError(StackRefusedError):
@@ -191,7 +197,7 @@ def refuse_network_disk(folder: Path) -> None:
 def _supervise(
     data_dir: Path,
     port: int,
-    database_url: str,
+    database: Path,
     environment: Mapping[str, str],
     stopping: threading.Event,
 ) -> None:
@@ -206,9 +212,13 @@ def _supervise(
         children = (worker, api)
         state = data_dir / STATE_FILE
         try:
-            worker.look()
-            _migrate(database_url)
-            migrating.close()
+            if is_up_to_date(database):
+                migrating.close()
+                worker.look()
+            else:
+                worker.look()
+                _migrate(environment["BFC_DATABASE_URL"])
+                migrating.close()
             api.look()
             _write_state(state, f"http://{_HOST}:{port}")
             logger.info("stack.started url=http://%s:%s data_dir=%s", _HOST, port, data_dir)
@@ -235,12 +245,20 @@ def _pipe(pipes: ExitStack) -> tuple[int, BinaryIO]:
 
 def _migrate(database_url: str) -> None:
     # Only now: the worker's imports and these go on beside each other.
+    from sqlalchemy.exc import DatabaseError  # noqa: PLC0415 - docs/decisions/0057
+
     from migrations.upgrade import upgrade  # noqa: PLC0415 - docs/decisions/0057
     from service.database import open_database  # noqa: PLC0415 - docs/decisions/0057
 
     database = open_database(database_url)
-    upgrade(database)
-    database.dispose()
+    try:
+        upgrade(database)
+    except DatabaseError as error:
+        raise StackRefusedError(
+            f"the database {database.engine.url.database} cannot be used: {error.orig}"
+        ) from error
+    finally:
+        database.dispose()
 
 
 def _environment(data_dir: Path, database_url: str, concurrency: int) -> dict[str, str]:
@@ -290,6 +308,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ALREADY_RUNNING
     except StackRefusedError as error:
         sys.stderr.write(f"{error}\n")
+        return REFUSED
+    except OSError as error:
+        # A file in the folder's place, a disk that is full or read-only: nothing that a trace would explain better.
+        sys.stderr.write(f"no stack in {given.data_dir}: {error}\n")
         return REFUSED
     return 0
 

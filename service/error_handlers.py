@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from psycopg.errors import ReadOnlySqlTransaction
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -16,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from bfc_core.specs import Fault, faults_from
+from service.database import READ_ONLY_TRANSACTION, sql_state
 from service.errors import FieldProblem, ServiceError
 
 logger = logging.getLogger("service")
@@ -165,7 +165,7 @@ def _faults(found: Sequence[dict[str, Any]], body: object) -> list[Fault]:
 async def _database_read_only(request: Request, error: Exception) -> JSONResponse:
     """A standby, or a server that an operator has made read-only: it will pass. Anything else is a defect."""
     assert isinstance(error, InternalError)
-    if not isinstance(error.orig, ReadOnlySqlTransaction):
+    if sql_state(error) != READ_ONLY_TRANSACTION:
         raise error
     return await _database_away(request, error)
 

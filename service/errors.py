@@ -231,6 +231,16 @@ class BudgetTooSmallError(ServiceError):
         super().__init__(detail, (FieldProblem("#/max_runs", "budget_too_small", detail),))
 
 
+class MetricMissingError(ServiceError):
+    """A search would look for a number that no run has."""
+
+    status_code, code, title = 422, "metric_missing", "No such metric"
+
+    def __init__(self, metric: str) -> None:
+        detail = f"this target has no {metric}: only classification has; ask for nmse"
+        super().__init__(detail, (FieldProblem("#/metric", "metric_missing", detail),))
+
+
 class CursorInvalidError(ServiceError):
     """A cursor that this API did not give out."""
 

@@ -7,6 +7,8 @@ that stays for days holds no connection.
 import asyncio
 import json
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +21,7 @@ from sse_starlette.sse import AppStatus
 from starlette.concurrency import run_in_threadpool
 
 from service import models
+from service.api_keys.repository import held_key
 from service.database import Database
 from service.experiments.repository import events_after, get_experiment, last_event_id, read_experiment
 
@@ -28,6 +31,8 @@ POLL_SECONDS = 0.25
 PING_SECONDS = 15
 DRAIN_SECONDS = 3
 """What streams have to end by themselves at shutdown, less than the server waits; then they are cut."""
+KEY_SECONDS = 10.0
+"""How long a stream may go on after its API key was revoked or has expired."""
 BATCH = 200
 KEPT = 1000
 """Events a feed keeps for those who watch; whoever is further behind reads the rows."""
@@ -99,6 +104,8 @@ class Feeds:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._feeds: dict[UUID, Feed] = {}
+        self._held_keys: dict[UUID, float] = {}
+        """When each key of a stream was last seen to hold; many clients share a key, which is looked up once."""
         self.streams = 0
         """Clients that are being streamed to."""
 
@@ -118,28 +125,33 @@ class Feeds:
                 del self._feeds[experiment_id]
                 feed.task.cancel()
 
-    async def stream(self, experiment_id: UUID, after: int | None) -> AsyncIterator[dict[str, str]]:
+    async def stream(
+        self, experiment_id: UUID, after: int | None, key_id: UUID | None = None
+    ) -> AsyncIterator[dict[str, str]]:
         """A snapshot, then every event after it, then ``end``.
 
         Args:
             experiment_id: an experiment that exists.
             after: the last event the client has seen, which takes the snapshot's place.
+            key_id: the API key of the client, if there are keys; the stream is cut when it holds no longer.
         """
         self.streams += 1
         try:
-            async for message in self._messages(experiment_id, after):
+            async for message in self._messages(experiment_id, after, key_id):
                 yield message
         finally:
             self.streams -= 1
 
-    async def _messages(self, experiment_id: UUID, after: int | None) -> AsyncIterator[dict[str, str]]:
+    async def _messages(
+        self, experiment_id: UUID, after: int | None, key_id: UUID | None
+    ) -> AsyncIterator[dict[str, str]]:
         async with self.watching(experiment_id) as feed:
             if after is None:
                 state, seen = await run_in_threadpool(self._snapshot, experiment_id)
                 yield {"event": "snapshot", "id": str(seen), "data": state}
             else:
                 seen = after
-            while True:
+            while await self._holds(key_id):
                 events = feed.after(seen)
                 if events is None:
                     events = await run_in_threadpool(self._rows, experiment_id, seen)
@@ -153,7 +165,22 @@ class Feeds:
                     return
                 if feed.is_closed:
                     return
-                await feed.wait(seen)
+                await feed.wait(seen, None if key_id is None else KEY_SECONDS)
+
+    async def _holds(self, key_id: UUID | None) -> bool:
+        """Whether the key of a stream holds, as far as was known ``KEY_SECONDS`` ago."""
+        now = time.monotonic()
+        if key_id is None or now - self._held_keys.get(key_id, -math.inf) < KEY_SECONDS:
+            return True
+        try:
+            is_held = await run_in_threadpool(self._is_held, key_id)
+        except SQLAlchemyError:  # looked up again when the database is back
+            return True
+        if is_held:
+            self._held_keys[key_id] = now
+        else:
+            self._held_keys.pop(key_id, None)
+        return is_held
 
     async def _poll(self, experiment_id: UUID, feed: Feed) -> None:
         while feed.final is None:
@@ -173,6 +200,10 @@ class Feeds:
                     feed.changed.notify_all()
             if len(events) < BATCH:
                 await asyncio.sleep(POLL_SECONDS)
+
+    def _is_held(self, key_id: UUID) -> bool:
+        with self._database.reading() as session:
+            return held_key(session, key_id) is not None
 
     def _newest(self, experiment_id: UUID) -> int:
         with self._database.reading() as session:

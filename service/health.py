@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from migrations.upgrade import current_revision, newest_revision
+from migrations.current import current_revision
+from migrations.newest import newest_revision
 from service.config import Settings
 from service.database import Database, database_now
 from service.dependencies import DatabaseDep, PublisherDep, SettingsDep, StoreDep

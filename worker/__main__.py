@@ -3,14 +3,14 @@
 import os
 import sys
 
-from service.config import Settings
+from service.config import read_settings
 from worker.child_process import ChildStarter
 from worker.devices import choose_device
 
 
 def main() -> int:
     """Run a worker; the exit code is 0 after a drain."""
-    settings = Settings()
+    settings = read_settings()
     device = choose_device(settings.device)
     # Children inherit it; OpenMP and the GPUs' driver read it once, at import of torch.
     threads = settings.child_threads or max(1, (os.cpu_count() or 1) // settings.concurrency)

@@ -75,6 +75,11 @@ class Attempt:
         self._ending: Ending | None = None
         self._is_abandoned = False
 
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it shall not begin: the claim was lost, its experiment is paused, or all its runs shall stop."""
+        return self._recorder.is_unwanted
+
     def prepare(self) -> None:
         """Look for what earlier attempts have left; else give the job to a child, which waits to begin."""
         self._recorder.start()
@@ -94,8 +99,21 @@ class Attempt:
 
     def begin(self) -> None:
         """Let the child compute; limits of time count from now on."""
+        self._recorder.begin()
         if self._child is None:
             return
+        try:
+            self._child.begin()
+        except OSError:
+            # Somebody has ended it while it waited: nothing of the pack has begun, and another child can.
+            logger.warning("child.ended_waiting pack_id=%s", self.claim.pack_id)
+            self._child.close()
+            try:
+                self._child = self._parts.starter.start(self._job())
+            except OSError as error:
+                self._ending = Ending(EndingKind.CRASHED, "child_not_started", cause_of(error))
+                return
+            self._child.tell("begin")
         self._supervision = Supervision(
             self._child,
             self.claim,
@@ -104,7 +122,6 @@ class Attempt:
             self._parts.draining,
             self._mirror,
         )
-        self._child.tell("begin")
 
     def watch(self, look: Callable[[float], None]) -> bool:
         """Wait until there is nothing more to compute; whether the result is on disk.
@@ -269,6 +286,7 @@ class Attempt:
             kernel_memory_limit_bytes=settings.kernel_memory_limit_bytes,
             kernel_cache=str(settings.data_dir.absolute() / "kernel-cache"),
             kernel_cache_limit_bytes=settings.kernel_cache_limit_bytes,
+            data_sets=str(settings.data_sets_folder.absolute()),
             crash_point=settings.crash_point if self.claim.attempt <= settings.crash_attempts else None,
         )
 

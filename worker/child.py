@@ -177,6 +177,7 @@ def _train(job: ChildJob, specs: list[RunSpec], observer: PipeObserver) -> None:
         job.kernel_memory_limit_bytes,
         kernel_cache,
         artifacts=Path(job.artifacts),
+        data_sets=None if job.data_sets is None else Path(job.data_sets),
         cuda_graphs=job.cuda_graphs,
     )
     observer.crash_at("before_result_file")

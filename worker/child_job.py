@@ -23,4 +23,5 @@ class ChildJob(BaseModel):
     kernel_memory_limit_bytes: int
     kernel_cache: str | None = None
     kernel_cache_limit_bytes: int = 0
+    data_sets: str | None = None
     crash_point: str | None = None

@@ -152,6 +152,14 @@ class ChildProcess:
         """Whether nothing more can come: its end of the pipe is closed."""
         return not self._is_open
 
+    def begin(self) -> None:
+        """Let it compute.
+
+        Raises:
+            OSError: it has ended.
+        """
+        self._control.send_bytes(json.dumps({"kind": "begin"}).encode())
+
     def tell(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - JSON values
         """Send a document down; a dead child is none's business here."""
         with contextlib.suppress(OSError):

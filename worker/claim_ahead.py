@@ -43,7 +43,7 @@ class ClaimAhead:
         self._is_spent = False
 
     def look(self, seconds_left: float) -> None:
-        """Claim where the end is near; give back where it was expected too early. Once each."""
+        """Claim where the end is near; give back where it was expected too early, or is not wanted. Once each."""
         if self._is_spent:
             return
         now = self._clock()
@@ -51,11 +51,12 @@ class ClaimAhead:
             if seconds_left <= self._lead_seconds and self._may_claim():
                 self._asked_at = now
                 self._claimed = self._beside.submit(self._claim)
-        elif now - self._asked_at > PATIENCE_SECONDS and self._claimed.done():
-            attempt = self.taken()
-            self._is_spent = True
-            if attempt is not None:
-                self._beside.submit(self._give_back, attempt)
+        elif self._claimed.done():
+            attempt = self._claimed.result()
+            if now - self._asked_at > PATIENCE_SECONDS or (attempt is not None and attempt.is_unwanted):
+                self._claimed, self._is_spent = None, True
+                if attempt is not None:
+                    self._beside.submit(self._give_back, attempt)
 
     def taken(self) -> Attempt | None:
         """What was claimed, as soon as it is prepared; the caller's from now on."""

@@ -60,6 +60,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._pending = _Pending()
         self._stopped = threading.Event()
+        self._is_waiting = self._said_waiting = claim.is_ahead
         self._thread = threading.Thread(target=self._repeat, name=f"recorder-{claim.pack_id}", daemon=True)
         # The claim has begun the lease a moment ago.
         self._next_heartbeat = time.monotonic() + settings.heartbeat_interval.total_seconds()
@@ -72,6 +73,10 @@ class Recorder:
         """Record in a thread until ``end`` or ``stop``."""
         self._thread.start()
 
+    def begin(self) -> None:
+        """Say with the next look that the pack has begun, if it was claimed to wait."""
+        self._is_waiting = False
+
     def stop(self) -> None:
         """Record nothing more; the lease is not renewed any more."""
         self._stopped.set()
@@ -82,6 +87,11 @@ class Recorder:
         """Keep measurements of a run for the next write."""
         with self._lock:
             self._pending.measurements.extend((run_id, measurement) for measurement in measurements)
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether nobody waits for the pack now: it was lost, its experiment is paused, or all its runs shall stop."""
+        return self.is_fenced or self.is_held or len(self.cancelled) == len(self._claim.runs)
 
     def progressed(self, step: int, steps: int) -> None:
         """Keep the newest progress."""
@@ -173,23 +183,28 @@ class Recorder:
     def _turn(self) -> Wishes:
         """Write what is due and look at what others want, in one transaction."""
         now = time.monotonic()
+        is_due = now >= self._next_heartbeat or self._said_waiting != self._is_waiting
         if now >= self._next_progress:
             with self._taken() as taken:
-                if taken.is_empty and now < self._next_heartbeat:
+                if taken.is_empty and not is_due:
                     return self._look()
                 while len(taken.measurements) > _BATCH:
                     self._write_batch(taken)
-                with self._database.writing() as session:
-                    self._write(session, taken)
-                    wishes = claims.wishes(session, self._claim)
+                wishes = self._said(taken)
             self._next_progress = time.monotonic() + self._settings.progress_interval.total_seconds()
-        elif now >= self._next_heartbeat:
-            with self._database.writing() as session:
-                claims.heartbeat(session, self._claim, self._settings.lease)
-                wishes = claims.wishes(session, self._claim)
+        elif is_due:
+            wishes = self._said(_Pending())
         else:
             return self._look()
         self._next_heartbeat = now + self._settings.heartbeat_interval.total_seconds()
+        return wishes
+
+    def _said(self, taken: _Pending) -> Wishes:
+        is_waiting = self._is_waiting
+        with self._database.writing() as session:
+            self._write(session, taken, is_waiting=is_waiting)
+            wishes = claims.wishes(session, self._claim)
+        self._said_waiting = is_waiting
         return wishes
 
     def _look(self) -> Wishes:
@@ -219,10 +234,13 @@ class Recorder:
             claims.record(session, self._claim, News(taken.measurements[:_BATCH]), self._settings.lease)
         del taken.measurements[:_BATCH]
 
-    def _write(self, session: Session, taken: _Pending, *, is_last: bool = False) -> None:
+    def _write(
+        self, session: Session, taken: _Pending, *, is_waiting: bool = False, is_last: bool = False
+    ) -> None:
         if is_last and taken.is_empty:
             return
         news = News(taken.measurements, taken.checkpoint, taken.progress)
-        claims.record(session, self._claim, news, self._settings.lease, is_last=is_last)
+        lease = self._settings.lease
+        claims.record(session, self._claim, news, lease, is_waiting=is_waiting, is_last=is_last)
         if taken.stopped:
             lifecycle.settle_cancelled(session, self._claim, taken.stopped)

@@ -1,5 +1,6 @@
 """The commands. Each reads its arguments, asks the client, and prints; nothing more."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -65,6 +66,11 @@ class _Commands(TyperGroup):
         except BfcClientError as error:
             print_error(error)
             raise typer.Exit(exit_code_of(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read our output has read enough: click ends us quietly
+                raise
+            to_stderr(f"bfc: {error.filename or 'this machine'}: {error.strerror or error}")
+            raise typer.Exit(ExitCode.ERROR) from error
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
 

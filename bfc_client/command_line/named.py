@@ -22,6 +22,8 @@ def experiment_named(client: Client, name: str) -> Experiment:
         return newest
     if _is_uuid(name):
         return client.experiments.get(name)
+    if not name:
+        raise CommandRefused("the experiment's name is empty; give an id, or 'latest'", ExitCode.USAGE)
     fitting = [one for one in client.experiments.list() if one.id.startswith(name.lower())]
     if not fitting:
         raise CommandRefused(

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import assert_never
 
+from bfc_core.baseline_cost import KNOWN_FEATURES
 from bfc_core.flops.algebra import eigendecomposition, product, singular_values
 from bfc_core.flops.kernels import (
     DEFAULT_RIDGE_COUNT,
@@ -24,9 +25,6 @@ LIMIT_ROWS = 64
 POWER_ITERATIONS = 60
 STARTS = 20
 """Of the power iteration on a moment tensor: steps, and random starts for every component."""
-
-_KNOWN_FEATURES = 64
-"""Features that an oracle may be expected to give away."""
 
 
 def boosting(n: int, dim: int, depth: int, trees: int) -> int:
@@ -85,9 +83,14 @@ def quadratic_network_step(dim: int, widths: tuple[int, int], batch: int, *, upp
 
 
 def planned_baseline_flops(  # noqa: C901, PLR0911, PLR0912 - one case a kind
-    learner: specs.AnyBaseline, n: int, dim: int, test_samples: int, targets: int = 1
+    learner: specs.AnyBaseline,
+    n: int,
+    dim: int,
+    test_samples: int,
+    targets: int = 1,
+    known: int = KNOWN_FEATURES,
 ) -> int:
-    """FLOPs of one fit, tuned to the end of its lists, with its predictions."""
+    """FLOPs of one fit, tuned to the end of its lists, with its predictions; ``known`` is what an oracle gives away."""
     match learner:
         case specs.EmpiricalNtk():
             tangent = tangent_flops(dim, learner.width, learner.depth)
@@ -115,7 +118,7 @@ def planned_baseline_flops(  # noqa: C901, PLR0911, PLR0912 - one case a kind
             tried = sum(boosting(trained, dim, depth, learner.most_trees) for depth in learner.depths)
             return len(learner.step_sizes) * tried + boosting(n, dim, max(learner.depths), learner.most_trees)
         case specs.Oracle():
-            known = _ridge_on(_KNOWN_FEATURES, 0, n, test_samples, learner.ridges, targets)
+            known = _ridge_on(known, 0, n, test_samples, learner.ridges, targets)
             return known if learner.knows == "features" else 0
         case specs.OneGiantStep():
             first, second = _split(n, 0.5)

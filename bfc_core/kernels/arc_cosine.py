@@ -12,8 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.kernels.angle import complement_of_angle
+from bfc_core.kernels.angle import (
+    angles_of_pairs,
+    complement_of_angle,
+    nearly_parallel,
+    sine_and_turned_cosine,
+)
 from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.distance import Pairs
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,22 @@ class ArcCosineKernel(Kernel):
     order: Literal[0, 1]
 
     def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        """The closed form; the zero vector is at a right angle to everything."""
+        """The closed form; the zero vector is at a right angle to everything but itself."""
         q = torch.mm(x, z.mT)
         turn, sine = complement_of_angle(q, x.square().sum(1), z.square().sum(1))
+        pairs = nearly_parallel(turn)
+        values = turn.div_(pi) if self.order == 0 else q.mul_(turn).add_(sine).div_(pi)
+        if pairs is not None:
+            values[pairs] = self._pairs(x, z, pairs)
+        return values
+
+    def _pairs(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs) -> Float[Tensor, " p"]:
+        """Of nearly parallel rows, from the rows themselves."""
+        angle, turn = angles_of_pairs(x, z, pairs)
         if self.order == 0:
-            return turn.div_(pi)
-        return q.mul_(turn).add_(sine).div_(pi)
+            return turn / pi
+        norms = x.norm(dim=1)[pairs[0]] * z.norm(dim=1)[pairs[1]]
+        return norms * sine_and_turned_cosine(angle, turn) / pi
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """1, or ‖x‖²."""

@@ -27,7 +27,8 @@ def factor_in_place(
     ``advanced`` is called after every block of columns and may raise to stop.
 
     Raises:
-        KernelNotPositiveDefinite: the matrix is indefinite to rounding; its lower triangle is destroyed.
+        KernelNotPositiveDefinite: the matrix is indefinite to rounding; its lower triangle is destroyed, and the
+            strict upper one is as it was.
     """
     n = matrix.shape[0]
     for start in range(0, n, PANEL):
@@ -38,6 +39,8 @@ def factor_in_place(
             matrix[start:, start:stop].addmm_(matrix[start:, :start], matrix[start:stop, :start].mT, alpha=-1)
         factor, info = torch.linalg.cholesky_ex(own)
         if int(info) != 0:
+            # The update has gone over both triangles of the block, and the upper one is the way back.
+            own.copy_(above)
             raise KernelNotPositiveDefinite(
                 f"the gram plus ridge is indefinite to rounding at row {start + int(info)}: use a larger ridge"
             )

@@ -32,6 +32,9 @@ from bfc_core.kernel_cost import PIXEL_PAIRS_AT_ONCE
 from bfc_core.kernels.base import Kernel
 from bfc_core.specs.kernels import ConvolutionalOperation
 
+ROUNDING = 16
+"""Units of rounding by which √(ab) and the covariance of parallel patches may differ."""
+
 Pixels = Float[Tensor, "h v w u ..."]
 """Pairs of pixels (h, w) of x and (v, u) of z, where v and u are 1 as long as only equal pixels are followed."""
 
@@ -193,11 +196,12 @@ def _equal_pixels(pixels: Pixels) -> Tensor:
 
 
 def _scale_of_itself(own: Pixels) -> Tensor:
-    """√(K[p,p] K[p',p']); for p = p' this is K[p, p] to the last bit, so that the angle is exactly zero."""
+    """√(K[p,p] K[p',p']); for p = p' this is K[p, p] up to ``ROUNDING``, so that the angle is exactly zero."""
     variance = _equal_pixels(own)
     if own.shape[1] == own.shape[3] == 1:
         return variance[:, None, :, None].clone()
-    return (variance[:, None, :, None] * variance[None, :, None, :]).sqrt_()
+    roots = variance.sqrt()
+    return roots[:, None, :, None] * roots[None, :, None, :]
 
 
 def _product_of_roots(
@@ -208,10 +212,10 @@ def _product_of_roots(
     layer: int,
     pair: Pixels,
 ) -> Tensor:
-    a, b = variances_x[layer][..., rows], variances_z[layer][..., columns]
+    a, b = variances_x[layer][..., rows].sqrt(), variances_z[layer][..., columns].sqrt()
     if pair.shape[1] == pair.shape[3] == 1:
-        return (a[:, None, :, None, :, None] * b[:, None, :, None, None, :]).sqrt_()
-    return (a[:, None, :, None, :, None] * b[None, :, None, :, None, :]).sqrt_()
+        return a[:, None, :, None, :, None] * b[:, None, :, None, None, :]
+    return a[:, None, :, None, :, None] * b[None, :, None, :, None, :]
 
 
 def _pooled(pixels: Pixels) -> Pixels:
@@ -224,8 +228,14 @@ def _pooled(pixels: Pixels) -> Pixels:
 
 
 def _advance(q: Pixels, scale: Tensor) -> Tensor:
-    """Overwrite the covariance by that after the ReLU, √(ab) = ``scale``; return E φ′φ′. ``scale`` is used up."""
-    sine = (scale - q).clamp_min_(0.0).mul_(scale.add_(q).clamp_min_(0.0)).sqrt_()
+    """Overwrite the covariance by that after the ReLU, √(ab) = ``scale``; return E φ′φ′. ``scale`` is used up.
+
+    Parallel patches are common in images (a single bright pixel, equal images), and rounding would show them at an angle
+    of 1e-8: what is within ``ROUNDING`` of 0 or π is 0 or π.
+    """
+    widened = 1 + ROUNDING * torch.finfo(q.dtype).eps
+    sine = torch.sub(scale, q, alpha=widened).clamp_min_(0.0).sqrt_()
+    sine.mul_(scale.add_(q, alpha=widened).clamp_min_(0.0).sqrt_())
     turn = torch.atan2(sine, q).neg_().add_(pi)
     q.mul_(turn).add_(sine).mul_(1 / (2 * pi))
     return turn.mul_(1 / (2 * pi))

@@ -7,7 +7,10 @@ from torch import Tensor
 from bfc_core.flops.kernels import PairFlops, metric_flops
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
-from bfc_core.kernels.distance import squared_distances
+from bfc_core.kernels.distance import separations, squared_distances
+
+_LARGEST_RATE = 1e300
+"""Of a bandwidth beyond all measure: times a distance of 0 it is still 0."""
 
 
 class LaplaceKernel(Kernel):
@@ -20,7 +23,8 @@ class LaplaceKernel(Kernel):
 
     def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """exp(−‖x − z‖_M / bandwidth)."""
-        return self._distances(x, z).mul_(-1.0 / self.bandwidth).exp_()
+        distances = squared_distances(*self._mapped(x, z)).sqrt_()
+        return distances.mul_(-min(1.0 / self.bandwidth, _LARGEST_RATE)).exp_()
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Ones."""
@@ -37,7 +41,7 @@ class LaplaceKernel(Kernel):
 
         ∇f(x_j) = −(1/bandwidth) M (x_j Σ_i G_ji − Σ_i G_ji anchors_i) with G_ji = weights_i k_ji / ‖x_j − anchors_i‖_M.
         A pair of coincident points contributes nothing: the kernel has a kink there, and 0 is the mean of
-        its one-sided derivatives.
+        its one-sided derivatives. So do points nearer than rounding, whose direction is not known.
         """
         gradients = torch.empty_like(x)
         weighted = torch.cat([anchors, torch.ones_like(anchors[:, :1])], dim=1) * weights[:, None]
@@ -46,17 +50,18 @@ class LaplaceKernel(Kernel):
             total = torch.zeros(x[rows].shape[0], weighted.shape[1], dtype=x.dtype, device=x.device)
             for column in range(0, anchors.shape[0], BLOCK_ROWS):
                 columns = slice(column, column + BLOCK_ROWS)
-                distances = self._distances(x[rows], anchors[columns])
+                distances = separations(*self._mapped(x[rows], anchors[columns])).sqrt_()
                 slopes = (distances * (-1.0 / self.bandwidth)).exp_().div_(distances)
                 slopes.masked_fill_(distances == 0, 0.0)
                 total += slopes @ weighted[columns]
             gradients[rows] = (total[:, :-1] - x[rows] * total[:, -1:]) / self.bandwidth
         return gradients if self.metric is None else gradients @ self.metric
 
-    def _distances(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        if self._root is not None:
-            x, z = x @ self._root, z @ self._root
-        return squared_distances(x, z).sqrt_()
+    def _mapped(
+        self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+        """Rows whose Euclidean distances are those under the metric."""
+        return (x, z) if self._root is None else (x @ self._root, z @ self._root)
 
 
 def _square_root(metric: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:

@@ -9,22 +9,31 @@ activation φ maps a = K(x,x), q = K(x,z), b = K(z,z) to
 ReLU: E φφ = (r + (π − t) q) / 2π, E φ′φ′ = (π − t) / 2π with r = √((√(ab) − q)(√(ab) + q)), t = atan2(r, q):
 the arc cosine of q/√(ab) without its loss of half the digits near ±1 (Cho and Saul, 2009).
 erf: with r = √((1 + 2a)(1 + 2b)), E φφ = (2/π) asin(2q/r), E φ′φ′ = (4/π)/√(r² − 4q²) (Williams, 1997).
+Pairs for which q says too little of the angle are taken through the layers by their angle: ``parallel.py``.
 Quadratic z²: E φφ = ab + 2q², E φ′φ′ = 4q. Centred quadratic (z² − 1)/√2: E φφ = q² + (a − 1)(b − 1)/2,
 E φ′φ′ = 2q. Quadratic kernels of depth L are polynomials of degree 2^L; without a bias and on inputs of unit
 variance the centred one is the pure power NNGP = ρ^(2^L), NTK = (2^(L+1) − 1) ρ^(2^L), blind to all other degrees.
 """
 
 from dataclasses import dataclass
-from math import pi
+from math import pi, sqrt
 from typing import assert_never
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.kernels.angle import complement_of_angle
+from bfc_core.kernels.angle import complement_of_angle, nearly_parallel
 from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.distance import Pairs
+from bfc_core.kernels.parallel import Layer, erf_of_pairs, relu_of_pairs
 from bfc_core.specs.kernels import NetworkActivation
+
+LARGE = 1e4
+"""1 + 2a up to which erf's (1 + 2a)(1 + 2b) − 4q² loses no more than four digits."""
+
+SMALL = 1e-2
+"""Its root below this share of √((1 + 2a)(1 + 2b)) is taken from the angle."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,18 @@ class NetworkKernel(Kernel):
         a, b = self._input_variance(x), self._input_variance(z)
         covariance = torch.mm(x, z.mT).mul_(self.weight_variance / x.shape[1]).add_(self.bias_variance)
         tangent = covariance.clone()
+        unclear = []
         for _ in range(self.depth):
-            slope = self._advance(covariance, a, b)
+            slope, pairs = self._advance(covariance, a, b)
+            if pairs is not None:
+                unclear.append(pairs)
             if self.tangent:
                 tangent.mul_(slope).mul_(self.weight_variance).add_(covariance)
             a, b = self._next_variance(a), self._next_variance(b)
-        return tangent if self.tangent else covariance
+        values = tangent if self.tangent else covariance
+        for pairs in unclear:
+            values[pairs] = self._pairs(x, z, pairs)
+        return values
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The recursion at x = z, where it needs neither angle nor root."""
@@ -94,17 +109,31 @@ class NetworkKernel(Kernel):
                 assert_never(self.activation)
         return self.weight_variance * second_moment + self.bias_variance
 
+    def _pairs(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs) -> Float[Tensor, " p"]:
+        """k of p pairs, from the angle between the rows of the first layer's pre-activations."""
+        layer = Layer(self.weight_variance, self.bias_variance, self._next_variance)
+        of_pairs = relu_of_pairs if self.activation == "relu" else erf_of_pairs
+        covariance, tangent = of_pairs(layer, self.depth, self._with_bias(x), self._with_bias(z), pairs)
+        return tangent if self.tangent else covariance
+
+    def _with_bias(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        """Rows whose inner products are the covariances before the first activation."""
+        constant = torch.full_like(x[:, :1], sqrt(self.bias_variance))
+        return torch.cat([x * sqrt(self.weight_variance / x.shape[1]), constant], dim=1)
+
     def _advance(
         self, q: Float[Tensor, "n m"], a: Float[Tensor, " n"], b: Float[Tensor, " m"]
-    ) -> Float[Tensor, "n m"]:
-        """Overwrite the covariance q by the next layer's; return E φ′φ′ of this layer."""
+    ) -> tuple[Float[Tensor, "n m"], Pairs | None]:
+        """Overwrite the covariance q by the next layer's; return E φ′φ′ of this layer, and where q says too little."""
+        pairs = None
         match self.activation:
             case "relu":
                 slope, sine = complement_of_angle(q, a, b)
                 q.mul_(slope).add_(sine).mul_(1 / (2 * pi))
                 slope.div_(2 * pi)
+                pairs = nearly_parallel(slope, 0.5)
             case "erf":
-                root = torch.outer(1 + 2 * a, 1 + 2 * b).addcmul_(q, q, value=-4.0).sqrt_()
+                root, pairs = _root_of_erf(q, a, b)
                 q.mul_(2.0).atan2_(root).mul_(2 / pi)
                 slope = root.reciprocal_().mul_(4 / pi)
             case "quadratic":
@@ -116,4 +145,17 @@ class NetworkKernel(Kernel):
             case _:
                 assert_never(self.activation)
         q.mul_(self.weight_variance).add_(self.bias_variance)
-        return slope
+        return slope, pairs
+
+
+def _root_of_erf(
+    q: Float[Tensor, "n m"], a: Float[Tensor, " n"], b: Float[Tensor, " m"]
+) -> tuple[Float[Tensor, "n m"], Pairs | None]:
+    """√((1 + 2a)(1 + 2b) − 4q²), and where it is only rounding of its terms; that takes large variances."""
+    left, right = 1 + 2 * a, 1 + 2 * b
+    if bool(left.max() <= LARGE) and bool(right.max() <= LARGE):
+        return torch.outer(left, right).addcmul_(q, q, value=-4.0).sqrt_(), None
+    scale = torch.outer(left.sqrt(), right.sqrt())
+    root = (scale - 2 * q).clamp_min_(0.0).sqrt_().mul_((scale + 2 * q).clamp_min_(0.0).sqrt_())
+    rows, columns = (root < scale.mul_(SMALL)).nonzero(as_tuple=True)
+    return root, (rows, columns)

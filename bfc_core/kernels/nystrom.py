@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.errors import KernelNotPositiveDefinite
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.cholesky import factor_with_jitter
@@ -37,9 +38,12 @@ class NystromFeatures:
         """Factor the centres' gram, with a jitter where rounding made it indefinite.
 
         Raises:
-            KernelNotPositiveDefinite: the largest jitter did not help.
+            KernelNotPositiveDefinite: the largest jitter did not help, or the gram is not finite.
         """
-        factor, jitter = factor_with_jitter(kernel.gram(centres))
+        gram = kernel.gram(centres)
+        if not gram.isfinite().all():
+            raise KernelNotPositiveDefinite("the gram holds values that are not finite")
+        factor, jitter = factor_with_jitter(gram)
         return cls(kernel, centres, factor.tril_(), jitter)
 
     def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n r"]:

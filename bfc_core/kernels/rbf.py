@@ -8,6 +8,16 @@ from torch import Tensor
 
 from bfc_core.flops.kernels import PairFlops
 from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.distance import squared_distances, without_offset
+
+REACH = 64.0
+"""Exponents whose two squares are at most this large come from one product: their error is this much rounding."""
+
+NEAR = 1e-3
+"""Beyond that, pairs nearer than this share of their squares are what a small bandwidth is about."""
+
+_LARGEST_RATE = 1e300
+"""Of a bandwidth beyond all measure: times a distance of 0 it is still 0."""
 
 
 class RbfKernel(Kernel):
@@ -19,13 +29,20 @@ class RbfKernel(Kernel):
     def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """exp(−‖x − z‖² / (2 · bandwidth² · d)), the exponent whole from one product of rows with two columns more.
 
-        Rounding may leave the exponent of coincident points above zero.
+        Rounding may leave the exponent of coincident points above zero. Where the bandwidth is small beside the
+        points' norms, that rounding would show: the distances are taken first and close points by their differences.
         """
         scale = 1 / (self.bandwidth * sqrt(x.shape[1]))
-        x, z = x * scale, z * scale
-        halves_x, halves_z = x.square().sum(1, keepdim=True) / -2, z.square().sum(1, keepdim=True) / -2
-        left = torch.cat([x, halves_x, torch.ones_like(halves_x)], dim=1)
-        right = torch.cat([z, torch.ones_like(halves_z), halves_z], dim=1)
+        near_origin, other = without_offset(x, z)
+        near_origin, other = near_origin * scale, other * scale
+        halves_x = near_origin.square().sum(1, keepdim=True) / -2
+        halves_z = other.square().sum(1, keepdim=True) / -2
+        # Written so that a number that is none is seen too.
+        if not bool(halves_x.min() + halves_z.min() >= -REACH):
+            rate = min(scale * scale / 2, _LARGEST_RATE)
+            return squared_distances(x, z, NEAR).mul_(-rate).exp_()
+        left = torch.cat([near_origin, halves_x, torch.ones_like(halves_x)], dim=1)
+        right = torch.cat([other, torch.ones_like(halves_z), halves_z], dim=1)
         return (left @ right.mT).clamp_max_(0.0).exp_()
 
     def flops(self, dim: int) -> PairFlops:

@@ -121,7 +121,8 @@ class _Refits:
         self._diagonal = gram.diagonal().clone()
         self._is_factor = False
         self._centred = CentredTargets.of(targets)
-        self._ridges = absolute_ridges(relative, float(self._diagonal.mean()), gram)
+        self._scale = float(self._diagonal.mean())
+        self._ridges = absolute_ridges(relative, self._scale, gram)
         self._criterion: Criterion = criterion
         self._advanced, self._alive = advanced, alive
         self._solved: dict[int, _Solved] = {}
@@ -200,6 +201,7 @@ class _Refits:
         coefficients = solve_with_factor(factor, self._centred.right_hand_sides())
         path = ValidationPath(1, self._centred)
         shares = inverse_diagonal(factor, self._alive)[:, None]
-        path.add(slice(None), slice(0, 1), coefficients[:, None, :], shares)
+        # In units of the gram: GCV squares a trace, and a gram of any size shall have one.
+        path.add(slice(None), slice(0, 1), coefficients[:, None, :] * self._scale, shares * self._scale)
         weights = self._centred.centred_weights(coefficients)
         return _Solved(path.errors(self._criterion)[0], path.loo_mse()[0], path.gcv()[0], weights)

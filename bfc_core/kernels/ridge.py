@@ -40,6 +40,9 @@ Towards small ridges the error is often flat over many decades; of equals the la
 conditioned, and a flat stretch that reaches the end of the grid is no optimum at the edge.
 """
 
+UNRESOLVED = 1e4
+"""Units of rounding: a mean of 1 − leverage below them has less than four digits."""
+
 COLUMNS = 256
 """Columns (ridges times targets) of one product with the eigenvectors."""
 
@@ -137,13 +140,38 @@ class ValidationPath:
         """What the ridge is chosen by."""
         return self.loo_mse() if criterion == "leave_one_out" else self.gcv()
 
+    def resolved_errors(self, criterion: Criterion) -> Float[Tensor, "g t"]:
+        """The same, infinite where 1 − leverage, taken as a difference, is mostly rounding: such a fit interpolates.
+
+        Its quotients of rounding by rounding may be small by chance. If no ridge is better, all count.
+        """
+        errors = self.errors(criterion)
+        shares = self._shares / len(self._centred.values)
+        unresolved = shares < UNRESOLVED * torch.finfo(shares.dtype).eps
+        if bool(unresolved.all()):
+            return errors
+        return errors.masked_fill(unresolved[:, None], torch.inf)
+
 
 def absolute_ridges(
     relative: Sequence[float] | None, mean_diagonal: float, like: Tensor
 ) -> Float[Tensor, " g"]:
-    """Ascending absolute ridges from relative ones; ``None`` is the default grid."""
+    """Ascending absolute ridges from relative ones; ``None`` is the default grid.
+
+    Raises:
+        KernelNotPositiveDefinite: the gram is zero, so that nothing is relative to it.
+    """
+    if mean_diagonal == 0:
+        raise KernelNotPositiveDefinite(
+            "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other inputs"
+        )
     ridges = sorted(DEFAULT_RIDGES if relative is None else relative)
-    return torch.tensor(ridges, dtype=like.dtype, device=like.device) * mean_diagonal
+    return torch.tensor(ridges, dtype=like.dtype, device=like.device) * scale_of(mean_diagonal)
+
+
+def scale_of(mean_diagonal: float) -> float:
+    """What ridges are relative to: of a gram of zeros, whose fit is the mean of the targets under any ridge, 1."""
+    return mean_diagonal or 1.0
 
 
 def best_ridge(errors: Float[Tensor, " g"]) -> int:
@@ -156,8 +184,8 @@ def best_ridge(errors: Float[Tensor, " g"]) -> int:
     least = finite.min()
     if not least.isfinite():
         raise KernelNotPositiveDefinite(
-            "no ridge of the grid gives a finite leave-one-out error: the gram or the targets hold values that "
-            "are not finite, or every ridge is too small for a gram of this condition"
+            "no ridge of the grid gives a finite validation error: the gram or the targets hold values that are not "
+            "finite, or every ridge is too small for a gram of this condition; try larger ridges"
         )
     return int((finite <= least * (1 + TOLERANCE)).nonzero().max())
 
@@ -199,7 +227,8 @@ def solve_by_eigendecomposition(
     vectors = decomposed.vectors
     centred = CentredTargets.of(targets, intercept=intercept)
     projected = vectors.mT @ centred.right_hand_sides()
-    shrunk = (decomposed.values[:, None] + ridges).reciprocal_()
+    # 1/(D + λ) in units of its largest: GCV squares a trace, and a gram of any size shall have one.
+    shrunk = (decomposed.values.min() + ridges) / (decomposed.values[:, None] + ridges)
     path = ValidationPath(len(ridges), centred)
     for rows in _slices(len(targets), BLOCK_ROWS):
         shares = vectors[rows].square() @ shrunk
@@ -208,7 +237,7 @@ def solve_by_eigendecomposition(
             together = (shrunk[:, some, None] * projected[:, None, :]).flatten(1)
             coefficients = (vectors[rows] @ together).reshape(len(shares), -1, projected.shape[1])
             path.add(rows, some, coefficients, shares[:, some])
-    chosen, weights = _chosen_weights(path, criterion, centred, vectors, shrunk, projected)
+    chosen, weights = _chosen_weights(path.errors(criterion), ridges, centred, decomposed, projected)
     return RidgeSolution(ridges, path.loo_mse(), chosen, weights, centred.mean, path.gcv())
 
 
@@ -269,22 +298,21 @@ def solve_by_feature_blocks(
                 right_hand_sides[rows, None, :] - fitted,
                 _shares(scores, shrunk[:, some], least_share),
             )
-    chosen, weights = _chosen_weights(path, criterion, centred, vectors, shrunk, projected)
+    chosen, weights = _chosen_weights(path.resolved_errors(criterion), ridges, centred, decomposed, projected)
     return RidgeSolution(ridges, path.loo_mse(), chosen, weights, centred.mean, path.gcv())
 
 
 def _chosen_weights(
-    path: ValidationPath,
-    criterion: Criterion,
+    errors: Float[Tensor, "g t"],
+    ridges: Float[Tensor, " g"],
     centred: CentredTargets,
-    vectors: Float[Tensor, "n p"],
-    shrunk: Float[Tensor, "p g"],
+    decomposed: Eigendecomposition,
     projected: Float[Tensor, "p s"],
 ) -> tuple[tuple[int, ...], Float[Tensor, "n t"]]:
     """The best ridge of every target, and its weights."""
-    chosen = tuple(best_ridge(errors) for errors in path.errors(criterion).mT)
-    own = shrunk[:, list(chosen)]
-    return chosen, vectors @ (own * (projected[:, :-1] - centred.mean * projected[:, -1:]))
+    chosen = tuple(best_ridge(column) for column in errors.mT)
+    own = decomposed.values[:, None] + ridges[list(chosen)]
+    return chosen, decomposed.vectors @ ((projected[:, :-1] - centred.mean * projected[:, -1:]) / own)
 
 
 def _second_moments(

@@ -7,9 +7,12 @@ blocks of a gram are lent, so a fit gets the very bits that it would have comput
 
 import hashlib
 import io
+import logging
 import os
 import platform
+import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -25,8 +28,16 @@ from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.gram import symmetric_gram
 from bfc_core.kernels.ridge import Eigendecomposition
 
+_LOG = logging.getLogger(__name__)
+
 WORTH_A_FILE = 500
 """Samples below which an eigendecomposition is made faster than it is read."""
+
+FORMULAS = 2
+"""Counts the changes of kernels' last bits: a decomposition on disk that earlier formulas made is not found."""
+
+STALE_SECONDS = 3600.0
+"""Age at which a file that was never finished is taken for what a killed process left."""
 
 _DIGEST_BYTES = 32
 
@@ -37,7 +48,8 @@ class EigendecompositionFolder:
 
     A file is a SHA-256 digest and a NumPy array of n + 1 rows, the eigenvalues first and then one eigenvector a row;
     it is written whole or not at all, and one that does not match its digest counts as absent. Beyond
-    ``limit_bytes`` the files that were longest not used go. Several processes may share the folder.
+    ``limit_bytes`` the files that were longest not used go. Several processes may share the folder. A folder that
+    cannot be read or written (no rights, no space) lends and keeps nothing: no fit fails for it.
     """
 
     folder: Path
@@ -48,48 +60,65 @@ class EigendecompositionFolder:
         path = self._path(key)
         try:
             content = path.read_bytes()
-            os.utime(path)
         except OSError:
             return None
         digest, array = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(array).digest() != digest:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):
+            os.utime(path)
         rows = torch.from_numpy(np.load(io.BytesIO(array), allow_pickle=False))
         # In column order, as the library returns it: another order of a product's operands is other last bits.
         return Eigendecomposition(rows[0], rows[1:].mT)
 
     def save(self, key: str, decomposed: Eigendecomposition) -> None:
-        """Keep a decomposition, unless it alone is larger than the folder may be."""
+        """Keep a decomposition, unless it alone is larger than the folder may be, or the folder takes nothing."""
         rows = torch.cat([decomposed.values[None], decomposed.vectors.mT]).cpu().numpy()
         if rows.nbytes > self.limit_bytes:
             return
         buffer = io.BytesIO()
         np.save(buffer, rows, allow_pickle=False)
         content = buffer.getvalue()
-        self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{uuid4().hex}.tmp"
-        temporary.write_bytes(hashlib.sha256(content).digest() + content)
-        temporary.replace(self._path(key))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+            temporary.replace(self._path(key))
+        except OSError as reason:
+            _LOG.warning("an eigendecomposition was not kept: %s", reason)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         self._shrink()
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.eigh"
 
     def _shrink(self) -> None:
-        entries = []
-        for path in self.folder.glob("*.eigh"):
-            try:
-                status = path.stat()
-            except OSError:  # another process was first
-                continue
-            entries.append((status.st_mtime, status.st_size, path))
+        for used, _, path in self._files(".*.tmp"):
+            if used < time.time() - STALE_SECONDS:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+        entries = self._files("*.eigh")
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
             if total <= self.limit_bytes:
                 return
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             total -= size
+
+    def _files(self, pattern: str) -> list[tuple[float, int, Path]]:
+        """When each was last used, its size and its path."""
+        found = []
+        for path in self.folder.glob(pattern):
+            try:
+                status = path.stat()
+            except OSError:  # another process was first
+                continue
+            found.append((status.st_mtime, status.st_size, path))
+        return found
 
 
 class SharedGrams:
@@ -172,8 +201,8 @@ def _bytes(matrix: Tensor) -> int:
 
 
 def _key(name: str, x: Float[Tensor, "n d"]) -> str:
-    """Content hash of kernel and inputs, and of what decides the last bits: versions and machine."""
-    facts = f"{name}|{tuple(x.shape)}|{x.dtype}|{torch.__version__}|{platform.machine()}|"
+    """Content hash of kernel and inputs, and of what decides the last bits: formulas, versions and machine."""
+    facts = f"{FORMULAS}|{name}|{tuple(x.shape)}|{x.dtype}|{torch.__version__}|{platform.machine()}|"
     digest = hashlib.sha256(facts.encode())
     digest.update(x.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

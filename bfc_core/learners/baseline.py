@@ -37,8 +37,13 @@ class FitContext:
     def split(self, n: int, fraction: float) -> tuple[Tensor, Tensor]:
         """Row indices to train on and, held out, to judge by; at least two of each."""
         order = torch.randperm(n, generator=generator_for(self.seed, "validation"))
-        held_out = min(n - 2, max(2, round(fraction * n)))
+        held_out = held_out_of(n, fraction)
         return order[held_out:], order[:held_out]
+
+
+def held_out_of(n: int, fraction: float) -> int:
+    """How many of n samples are held out: at least two, and at least two are trained on."""
+    return min(n - 2, max(2, round(fraction * n)))
 
 
 @dataclass(frozen=True)

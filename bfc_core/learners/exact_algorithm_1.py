@@ -16,9 +16,7 @@ most k_ℓ rows. The formulas are in :mod:`bfc_core.theory.algorithm_1`.
 Letters: e members, p parameters.
 """
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,10 +24,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.checkpoint import CheckpointFolder
-from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
 from bfc_core.flops.networks import NetworkFlops
+from bfc_core.learners.exact_state import MemberState
 from bfc_core.learners.network_predictor import NetworkPredictor
+from bfc_core.learners.pack_samples import joined_samples
+from bfc_core.learners.pack_watch import PackWatch
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.batch_gradient import BatchGradient
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
@@ -39,13 +39,11 @@ from bfc_core.theory.algorithm_1 import ExactConstants
 from bfc_core.training.distillation import initial_distill
 from bfc_core.training.divergence import FAR_OFF, is_lost
 from bfc_core.training.exact_regularizer import ExactRegularizer
-from bfc_core.training.measuring import MEASURED_ROWS, measurements, numbers_of
-from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
+from bfc_core.training.measuring import measurements, numbers_of
+from bfc_core.training.members import BATCH_BLOCK, Members
 from bfc_core.training.objective import Objective
 from bfc_core.training.progress import Observer
 from bfc_core.training.regularizer import tie_matrices
-
-POLL_SECONDS = 0.2
 
 MEASUREMENTS_A_RUN = 40
 
@@ -53,34 +51,6 @@ MEASUREMENTS_A_RUN = 40
 def is_exact(learner: AnyLearner) -> bool:
     """Whether a learner is Algorithm 1 in exact mode."""
     return isinstance(learner, AlgorithmOne) and learner.mode == "exact"
-
-
-@dataclass
-class MemberState:
-    """Where one member's state machine stands. All plain values, so that a checkpoint can hold it."""
-
-    epsilon: float | None = None
-    active: list[int] = field(default_factory=list)
-    distilled: list[int] = field(default_factory=list)
-    norms: dict[int, float] = field(default_factory=dict)
-    ranks: dict[int, int] = field(default_factory=dict)
-    opened_at: dict[str, int] = field(default_factory=dict)
-    ended_at: int | None = None
-    """Step at which it was done, or not finite any more."""
-    flops: int | None = 0
-    """Of distillations and looks; those of the steps follow from their number. None where a checkpoint of an earlier
-    version did not say."""
-    is_finite: bool = True
-
-    def spend(self, flops: int) -> None:
-        """Add to ``flops``."""
-        self.flops = None if self.flops is None else self.flops + flops
-
-    @property
-    def stage(self) -> str:
-        """The stage in the words of the practical schedule."""
-        level = max(self.active)
-        return f"level {level} {'distilled' if level in self.distilled else 'wide'}"
 
 
 class ExactPack:
@@ -98,8 +68,8 @@ class ExactPack:
         if not isinstance(learner, AlgorithmOne) or learner.mode != "exact":
             raise TypeError(f"{learner.kind} is not Algorithm 1 in exact mode")
         self.learner, self.mode = learner, learner.constants
-        self.specs, self.problems, self.observer = specs, problems, observer
-        self.checkpoints = checkpoints
+        self.specs, self.problems = specs, problems
+        self.watch = PackWatch(observer, checkpoints)
         self.dtype = torch.float32 if learner.precision == "float32" else torch.float64
         self.network = DistilledDenseNet(
             hierarchy_of(specs[0].target), specs[0].dim, learner.width, learner.truncation
@@ -114,9 +84,7 @@ class ExactPack:
         self.constants = [ExactConstants(hierarchy_of(spec.target), spec.dim, self.mode) for spec in specs]
         self.states = [MemberState() for _ in specs]
         self.step = 0
-        self.cancelled: frozenset[int] = frozenset()
-        self._polled = time.monotonic()
-        self.data, first_rows = self._training_data(device)
+        self.data, first_rows = joined_samples(specs, problems, device, self.dtype, is_margin=self.is_margin)
         self.members = Members(
             flat=torch.zeros(len(specs), self.network.parameter_count, dtype=self.dtype, device=device),
             lifts=self._lifts(device),
@@ -330,17 +298,6 @@ class ExactPack:
 
     # ---- data ------------------------------------------------------------------------------------
 
-    def _training_data(self, device: str) -> tuple[TrainingData, tuple[int, ...]]:
-        firsts, length = [], 0
-        for spec in self.specs:
-            firsts.append(length)
-            length += spec.n
-        x = torch.cat([problem.x for problem in self.problems]).to(device, self.dtype)
-        y = torch.cat([problem.y for problem in self.problems]).to(device, self.dtype)
-        if self.is_margin:
-            return TrainingData(x[:, 1:].contiguous(), y, offset=x[:, 0].contiguous()), tuple(firsts)
-        return TrainingData(x, y), tuple(firsts)
-
     def _checked_rows(self) -> Tensor:
         count = self.mode.checked_samples
         return torch.stack(
@@ -364,33 +321,25 @@ class ExactPack:
         assert state.epsilon is not None
         numbers |= {("objective", None): objective, ("epsilon_0", None): state.epsilon}
         numbers |= {("objective_lambda_6", level): norm for level, norm in state.norms.items()}
-        self.observer.measured(member, measurements(numbers.items(), self.step, state.stage))
+        self.watch.observer.measured(member, measurements(numbers.items(), self.step, state.stage))
 
     def _attend(self) -> bool:
-        """Progress, checkpoints and questions to the observer; false where nobody wants the pack any more."""
-        if self.checkpoints is not None and self.checkpoints.due():
-            self._save(self.checkpoints)
-        now = time.monotonic()
-        if now - self._polled < POLL_SECONDS:
-            return True
-        self._polled = now
-        self.observer.progressed(self.step, self.mode.max_steps)
-        if self.observer.stop_requested():
-            if self.checkpoints is not None:
-                self._save(self.checkpoints)
-            raise PackInterrupted(f"stopped at step {self.step} of {self.mode.max_steps}")
-        self.cancelled = self.observer.cancelled()
-        return len(self.cancelled) < len(self.specs)
+        """Surroundings, as :class:`PackWatch`; false where nobody wants the pack any more."""
+        was_asked = self.watch.attend(self.step, self.mode.max_steps, self._snapshot)
+        return not was_asked or len(self.watch.cancelled) < len(self.specs)
 
-    def _save(self, checkpoints: CheckpointFolder) -> None:
+    def _snapshot(self) -> dict[str, Any]:
         states = [vars(state) for state in self.states]
-        checkpoints.save(
-            self.step,
-            {"step": self.step, "flat": self.members.flat, "movable": self.members.movable, "states": states},
-        )
+        return {
+            "step": self.step,
+            "flat": self.members.flat,
+            "movable": self.members.movable,
+            "states": states,
+        }
 
     def _restore(self) -> None:
-        saved: dict[str, Any] | None = self.checkpoints.load() if self.checkpoints is not None else None
+        checkpoints = self.watch.checkpoints
+        saved: dict[str, Any] | None = checkpoints.load() if checkpoints is not None else None
         if saved is not None:
             self.step = int(saved["step"])
             self.members.flat.copy_(saved["flat"])
@@ -415,10 +364,10 @@ class ExactPack:
         state = self.states[member]
         steps = self.step if state.ended_at is None else state.ended_at
         state.spend(steps * self._flops.exact_step())
-        if member in self.cancelled:
+        if member in self.watch.cancelled:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
         predictor = self._predictor(member)
-        if not state.is_finite or self._is_lost(member, predictor):
+        if not state.is_finite or is_lost(self.problems[member], predictor, self.objective):
             what = "became infinite" if not state.is_finite else FAR_OFF
             message = f"the parameters {what}; {self._advice()}"
             return Fitted(Outcome.DIVERGED, None, steps, state.flops, message=message)
@@ -431,10 +380,6 @@ class ExactPack:
                 f"nothing was trained: the objective was below accuracy {self.mode.accuracy:g} at once",
             )
         return Fitted(Outcome.SUCCEEDED, predictor, steps, state.flops, selection, warnings)
-
-    def _is_lost(self, member: int, predictor: NetworkPredictor) -> bool:
-        x, y = self.problems[member].x[:MEASURED_ROWS], self.problems[member].y[:MEASURED_ROWS]
-        return is_lost(self.objective, predictor(x), y, x[:, 0] if self.is_margin else None)
 
     def _advice(self) -> str:
         """What keeps a training from diverging, the gentlest first."""

@@ -90,13 +90,18 @@ def _steps(
 ) -> Float[Tensor, "r s"]:
     from sklearn.linear_model import lars_path, orthogonal_mp  # noqa: PLC0415 - docs/decisions/0057
 
-    centred = (y - y.mean()).numpy()
+    start = torch.zeros(features.shape[1], 1, dtype=features.dtype)
+    spread = y.std(unbiased=False)
+    if not spread > 0:
+        return start
+    # The library stops at correlations that are small in absolute terms: labels must have no units.
+    centred = ((y - y.mean()) / spread).numpy()
     if method == "omp":
         terms = min(most_steps, features.shape[1], len(centred) - 1)
         steps = orthogonal_mp(features.numpy(), centred, n_nonzero_coefs=terms, return_path=True)
         steps = np.asarray(steps).reshape(features.shape[1], -1)
-        return torch.from_numpy(np.concatenate([np.zeros_like(steps[:, :1]), steps], axis=1))
+        return torch.cat([start, torch.from_numpy(steps) * spread], dim=1)
     _, _, steps = lars_path(
         features.numpy(), centred, method="lasso" if method == "lasso" else "lar", max_iter=most_steps
     )
-    return torch.from_numpy(np.ascontiguousarray(steps))
+    return torch.from_numpy(np.ascontiguousarray(steps)) * spread

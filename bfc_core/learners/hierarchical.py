@@ -8,9 +8,7 @@ and the common beginning is paid for once.
 Letters: e members (distinct histories), n rows, p parameters.
 """
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,16 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.checkpoint import Checkpoints
-from bfc_core.errors import PackInterrupted
 from bfc_core.evaluation import Problem
-from bfc_core.flops.counting import FlopCounter
 from bfc_core.flops.networks import NetworkFlops
+from bfc_core.learners.entering_networks import EnteringNetworks
 from bfc_core.learners.histories import History, SharedBeginnings
 from bfc_core.learners.network_predictor import NetworkPredictor
+from bfc_core.learners.pack_samples import joined_samples
+from bfc_core.learners.pack_watch import PackWatch
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.packing import fastest_members, members_within
-from bfc_core.seeding import generator_for
 from bfc_core.specs import (
     HierarchicalLearner,
     Hierarchy,
@@ -37,11 +35,9 @@ from bfc_core.specs import (
     RunSpec,
     hierarchy_of,
 )
-from bfc_core.training.distillation import initial_distill
 from bfc_core.training.divergence import FAR_OFF, is_lost
 from bfc_core.training.loop import VALIDATION_ROWS, StageState, train_stage
 from bfc_core.training.measuring import (
-    MEASURED_ROWS,
     Numbers,
     cosine_numbers,
     improvement_numbers,
@@ -49,16 +45,13 @@ from bfc_core.training.measuring import (
     numbers_of,
     objective_numbers,
 )
-from bfc_core.training.members import BATCH_BLOCK, Members, TrainingData
+from bfc_core.training.member_refinement import refine_member
+from bfc_core.training.members import BATCH_BLOCK, Members
 from bfc_core.training.objective import Objective
 from bfc_core.training.progress import Observer
-from bfc_core.training.refinement import Refinement, parameters_of
+from bfc_core.training.refinement import parameters_of
 from bfc_core.training.regularizer import Regularizer
-from bfc_core.training.restarts import restarted
 from bfc_core.training.schedule import Stage, can_be_refined, stages_of
-
-POLL_SECONDS = 0.2
-"""How often the observer is asked whether a run is still wanted."""
 
 MEASUREMENTS_A_STAGE = 8
 
@@ -93,14 +86,16 @@ class HierarchicalPack:
         if not isinstance(first, Recipe):
             raise TypeError(f"{first.kind} is not a hierarchical learner")
         self.recipe = first
-        self.specs, self.problems, self.observer = specs, problems, observer
-        self.device, self.checkpoints, self.cuda_graphs = device, checkpoints, cuda_graphs
+        self.specs, self.problems = specs, problems
+        self.watch = PackWatch(observer, checkpoints)
+        self.device, self.cuda_graphs = device, cuda_graphs
         self.hierarchies = hierarchies or [hierarchy_of(spec.target) for spec in specs]
         self.dtype = torch.float32 if first.precision == "float32" else torch.float64
         self.network = DistilledDenseNet(self.hierarchies[0], specs[0].dim, first.width, first.truncation)
         target = specs[0].target
-        self.task = target.task if isinstance(target, LabelledTarget) else "regression"
-        self.objective = Objective.of(first, self.task)
+        task = target.task if isinstance(target, LabelledTarget) else "regression"
+        self.is_margin = task == "classification"
+        self.objective = Objective.of(first, task)
         self.stages = [
             stages_of(_hierarchical(spec), hierarchy)
             for spec, hierarchy in zip(specs, self.hierarchies, strict=True)
@@ -113,10 +108,11 @@ class HierarchicalPack:
             for depth in range(self.depth)
         )
         self.done = 0
-        self.cancelled: frozenset[int] = frozenset()
-        self._polled = time.monotonic()
-        self._lifts = [self._initial(spec)[0] for spec in specs]
-        self._data, self._rows = self._training_data()
+        self.networks = EnteringNetworks(self.network, first, device, self.dtype)
+        self._lifts = [self.networks.drawn(spec)[0] for spec in specs]
+        self._data, self._first_rows = joined_samples(
+            specs, problems, device, self.dtype, is_margin=self.is_margin
+        )
 
     def fit(self) -> list[Fitted]:
         """Train every run through its stages.
@@ -125,17 +121,17 @@ class HierarchicalPack:
             PackInterrupted: the observer asked the pack to stop; a checkpoint was saved where there is a folder.
         """
         histories, start, resumed = self._restored()
-        self.observer.progressed(self.done, self.total)
+        self.watch.observer.progressed(self.done, self.total)
         for depth in range(start[0], self.depth):
             for number, (stage, runs) in enumerate(self.beginnings.groups(depth, self._together)):
                 if (depth, number) < start:
                     continue
                 state = resumed if (depth, number) == start else None
                 self._train(depth, number, stage, runs, histories, state)
-            if len(self.cancelled) == len(self.specs):
+            if len(self.watch.cancelled) == len(self.specs):
                 break
         else:
-            self.observer.progressed(self.total, self.total)
+            self.watch.observer.progressed(self.total, self.total)
         return [self._fitted(run, histories) for run in range(len(self.specs))]
 
     # ---- histories -------------------------------------------------------------------------------
@@ -147,38 +143,10 @@ class HierarchicalPack:
         free, _ = torch.cuda.mem_get_info(self.device)
         return members_within(self.specs[0], self.recipe, free // 2)
 
-    def _initial(self, spec: RunSpec) -> tuple[dict[int, Tensor], Tensor]:
-        generator = generator_for(spec.seed, "init")
-        lifts = self.network.draw_lifts(generator)
-        flat = self.network.draw_weights(generator, self.recipe.init_scale)
-        return {level: lift.to(self.device, self.dtype) for level, lift in lifts.items()}, flat.to(
-            self.device, self.dtype
-        )
-
     def _entering(self, depth: int, run: int, stage: Stage, histories: dict[str, History]) -> History:
-        """The network that a run brings into a stage: drawn afresh, or its history, distilled where due."""
+        """The network that a run brings into a stage."""
         before = histories.get(self.beginnings.key(run, depth)) if depth else None
-        if before is None:
-            entering = History(run, self._initial(self.specs[run])[1], {})
-        else:
-            entering = replace(before, run=run, flat=before.flat.clone(), ranks=dict(before.ranks))
-        row = entering.flat[None]
-        if stage.resets:
-            drawn = self._initial(self.specs[run])[1][None]
-            for level in stage.resets:
-                self.network.weights(row, level).copy_(self.network.weights(drawn, level))
-                self.network.distilled(row, level).copy_(self.network.distilled(drawn, level))
-        if stage.enters is not None and entering.finite:
-            shape = self.network.levels[stage.enters]
-            wide = self.network.weights(row, stage.enters)[0]
-            with FlopCounter() as counter:
-                distilled, rank = initial_distill(wide, stage.enters, shape)
-            entering.spend(counter.flops)
-            if self.recipe.rank == "threshold":
-                distilled[rank:] = 0.0
-            self.network.distilled(row, stage.enters)[0] = distilled
-            entering.ranks[stage.enters] = rank
-        return entering
+        return self.networks.entering(run, self.specs[run], stage, before)
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -214,13 +182,13 @@ class HierarchicalPack:
             due = state.step - measured_at >= gap
             measured_at = state.step if due else measured_at
             for row, run in enumerate(runs):
-                here, ending = _presence(state, stage, row)
+                here, ending = state.presence(row, stage)
                 if ending or (here and due):
                     before = began[row] if ending else None
                     self._measure(
                         depth, stage, run, histories, members.flat[row], first_step + state.step, before
                     )
-            return self._attend(depth, runs, histories, (depth, number), _snapshot(members, state))
+            return self._attend((depth, number), runs, histories, members.flat, state)
 
         if stage.refines:
             self._refine(depth, number, stage, runs, histories, members, state, entering)
@@ -270,47 +238,30 @@ class HierarchicalPack:
         """Refine one member after the other; an interruption starts the stage again, it lasts seconds."""
         if state.step == stage.steps:
             return
-        network = self.network.with_tied(stage.tied)
-        entry = _snapshot(members, state)
-        entry["flat"] = members.flat.clone()
+        as_entered = members.flat.clone()
         for row, run in enumerate(runs):
-            rows, problem = members.rows[row], self.problems[run]
             if not bool(state.finite[row]) or not self._is_refined(stage, run):
                 continue
-            if not self._attend(depth, runs, histories, (depth, number), entry):
+            if not self._attend((depth, number), runs, histories, as_entered, state):
                 break
-            x, y = problem.x[:rows].to(self.device), problem.y[:rows].to(self.device)
-            is_margin = self.task == "classification"
-            refinement = Refinement(
-                network,
-                {level: lift[row : row + 1].double() for level, lift in members.lifts.items()},
-                {level: alpha[row : row + 1].double() for level, alpha in members.alphas.items()},
-                members.movable[row : row + 1],
-                x[:, 1:] if is_margin else x,
-                y,
-                x[:, 0] if is_margin else None,
-                self.objective,
-                stage.active,
-                stage.trainable,
+            network, problem = self._network_at(stage, run), self.problems[run]
+            refined = refine_member(
+                network, members, row, problem, self.objective, stage, self.recipe.restarts
             )
-            entered = members.flat[row : row + 1].double()
-            with FlopCounter() as counter:
-                found, entering[row].restarts, entering[row].restart_kept = restarted(
-                    refinement,
-                    entered,
-                    refinement.run(entered, stage.steps),
-                    stage.steps,
-                    self.recipe.restarts,
-                    self.specs[run].seed,
-                )
-            entering[row].spend(counter.flops)
-            members.flat[row] = found[0]
+            entering[row].restarts, entering[row].restart_kept = refined.restarts, refined.restart_kept
+            entering[row].spend(refined.flops)
+            members.flat[row] = refined.flat[0]
         state.step = stage.steps
 
     def _is_refined(self, stage: Stage, run: int) -> bool:
         """Decided by the whole network, whatever the arm trains of it: all arms of a comparison or none."""
         rows = self.specs[run].n - self._held_out(run)
         return stage.refines and can_be_refined(parameters_of(self.network, tuple(self.network.levels)), rows)
+
+    def _network_at(self, stage: Stage, run: int) -> DistilledDenseNet:
+        """Tied where the stage ties. A refined network is not truncated: rows beyond B′ would hold it elsewhere."""
+        network = self.network.with_tied(stage.tied)
+        return network.untruncated() if self._is_refined(stage, run) else network
 
     def _members(self, runs: list[int], entering: list[History]) -> Members:
         flat = torch.stack([history.flat for history in entering])
@@ -335,7 +286,7 @@ class HierarchicalPack:
             },
             movable=movable,
             seeds=tuple(self.specs[run].seed for run in runs),
-            first_rows=tuple(self._rows[run] for run in runs),
+            first_rows=tuple(self._first_rows[run] for run in runs),
             rows=tuple(self.specs[run].n - self._held_out(run) for run in runs),
             held_out=tuple(self._held_out(run) for run in runs),
         )
@@ -345,26 +296,6 @@ class HierarchicalPack:
         if self.recipe.activation == "steps":
             return 0
         return max(1, round(self.recipe.validation_fraction * self.specs[run].n))
-
-    def _training_data(self) -> tuple[TrainingData, list[int]]:
-        """All training sets in one array, each set once, and the first row of every run's set."""
-        starts: dict[tuple[str, int, int], int] = {}
-        rows: list[int] = []
-        xs: list[Tensor] = []
-        ys: list[Tensor] = []
-        length = 0
-        for spec, problem in zip(self.specs, self.problems, strict=True):
-            key = (spec.target.canonical_json(), spec.n, spec.seed)
-            if key not in starts:
-                starts[key] = length
-                xs.append(problem.x)
-                ys.append(problem.y)
-                length += spec.n
-            rows.append(starts[key])
-        x, y = torch.cat(xs).to(self.device, self.dtype), torch.cat(ys).to(self.device, self.dtype)
-        if self.task == "classification":
-            return TrainingData(x[:, 1:].contiguous(), y, offset=x[:, 0].contiguous()), rows
-        return TrainingData(x, y), rows
 
     # ---- surroundings ----------------------------------------------------------------------------
 
@@ -404,49 +335,37 @@ class HierarchicalPack:
         numbers |= cosine_numbers(left, {level: self.network.distilled(row, level)[0] for level in left})
         found = measurements(numbers.items(), step, stage.name)
         for sharer in self.beginnings.sharers(run, depth + 1):
-            self.observer.measured(sharer, found)
+            self.watch.observer.measured(sharer, found)
         return numbers
 
     def _attend(
         self,
-        depth: int,
+        position: tuple[int, int],
         runs: list[int],
         histories: dict[str, History],
-        position: tuple[int, int],
-        snapshot: dict[str, Any],
+        flat: Float[Tensor, "e p"],
+        state: StageState,
     ) -> bool:
-        """Progress, checkpoints and questions to the observer; false where this stage is wanted no more."""
-        if self.checkpoints is not None and self.checkpoints.due():
-            self._save(histories, position, snapshot)
-        now = time.monotonic()
-        if now - self._polled < POLL_SECONDS:
-            return True
-        self._polled = now
-        self.observer.progressed(self.done, self.total)
-        if self.observer.stop_requested():
-            if self.checkpoints is not None:
-                self._save(histories, position, snapshot)
-            raise PackInterrupted(f"stopped at step {self.done} of {self.total}")
-        self.cancelled = self.observer.cancelled()
-        return any(not self.cancelled.issuperset(self.beginnings.sharers(run, depth + 1)) for run in runs)
+        """Surroundings, as :class:`PackWatch`; false where the stage at ``position`` is wanted no more."""
 
-    def _save(
-        self, histories: dict[str, History], position: tuple[int, int], snapshot: dict[str, Any]
-    ) -> None:
-        assert self.checkpoints is not None
-        state = {
-            "position": list(position),
-            "done": self.done,
-            "histories": {key: vars(h) for key, h in histories.items()},
-            "current": {
-                name: value.clone() if isinstance(value, Tensor) else value
-                for name, value in snapshot.items()
-            },
-        }
-        self.checkpoints.save(self.done, state)
+        def saved() -> dict[str, Any]:
+            return {
+                "position": list(position),
+                "done": self.done,
+                "histories": {key: vars(h) for key, h in histories.items()},
+                "current": state.snapshot(flat),
+            }
+
+        if not self.watch.attend(self.done, self.total, saved):
+            return True
+        depth = position[0]
+        return any(
+            not self.watch.cancelled.issuperset(self.beginnings.sharers(run, depth + 1)) for run in runs
+        )
 
     def _restored(self) -> tuple[dict[str, History], tuple[int, int], dict[str, Any] | None]:
-        state = self.checkpoints.load() if self.checkpoints is not None else None
+        checkpoints = self.watch.checkpoints
+        state = checkpoints.load() if checkpoints is not None else None
         if state is None:
             return {}, (0, 0), None
         self.done = int(state["done"]) - int(state["current"]["step"])
@@ -467,7 +386,7 @@ class HierarchicalPack:
     def _predictor(self, run: int, flat: Tensor, stage: Stage) -> NetworkPredictor:
         hierarchy = self.hierarchies[run]
         return NetworkPredictor(
-            self.network.with_tied(stage.tied),
+            self._network_at(stage, run),
             flat[None],
             {level: lift[None] for level, lift in self._lifts[run].items()},
             {
@@ -476,17 +395,17 @@ class HierarchicalPack:
             },
             stage.active,
             stage.distilled,
-            is_margin=self.task == "classification",
+            is_margin=self.is_margin,
         )
 
     def _fitted(self, run: int, histories: dict[str, History]) -> Fitted:
         stages = self.stages[run]
         history = histories.get(self.beginnings.key(run, len(stages)))
-        if run in self.cancelled or history is None:
+        if run in self.watch.cancelled or history is None:
             return Fitted(Outcome.CANCELLED, None, message="cancelled on request")
         steps = history.steps
         predictor = self._predictor(run, history.flat, stages[-1])
-        if not history.finite or self._is_lost(run, predictor):
+        if not history.finite or is_lost(self.problems[run], predictor, self.objective):
             what = "became infinite" if not history.finite else FAR_OFF
             return Fitted(
                 Outcome.DIVERGED,
@@ -508,34 +427,6 @@ class HierarchicalPack:
             if rank < self.network.levels[level].k and self.recipe.rank == "threshold"
         )
         return Fitted(Outcome.SUCCEEDED, predictor, steps, history.flops, selection, warnings)
-
-    def _is_lost(self, run: int, predictor: NetworkPredictor) -> bool:
-        x, y = self.problems[run].x[:MEASURED_ROWS], self.problems[run].y[:MEASURED_ROWS]
-        return is_lost(self.objective, predictor(x), y, x[:, 0] if self.task == "classification" else None)
-
-
-def _presence(state: StageState, stage: Stage, row: int) -> tuple[bool, bool]:
-    """Whether a member is still in the stage, and whether it ends the stage with this very block."""
-    if state.plateau is None:
-        return True, state.step == stage.steps
-    left = bool(state.plateau.left[row])
-    return not left, left and int(state.plateau.taken[row]) == state.step
-
-
-def _snapshot(members: Members, state: StageState) -> dict[str, Any]:
-    """What continues a stage bit for bit."""
-    snapshot = {
-        "flat": members.flat,
-        "first": state.adam.first,
-        "second": state.adam.second,
-        "finite": state.finite,
-        "step": state.step,
-        "made": state.made,
-        "looks": state.looks,
-    }
-    if state.plateau is not None:
-        snapshot |= vars(state.plateau)
-    return snapshot
 
 
 def _hierarchical(spec: RunSpec) -> HierarchicalLearner:

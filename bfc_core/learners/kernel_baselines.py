@@ -20,6 +20,7 @@ from bfc_core.kernels.ridge import (
     CentredTargets,
     Eigendecomposition,
     absolute_ridges,
+    scale_of,
     solve_by_eigendecomposition,
 )
 from bfc_core.learners.baseline import FitContext, FittedFunction, ridge_on
@@ -73,14 +74,16 @@ def fit_random_features(
     """Ridge on features drawn from the run's ``init`` stream; every bandwidth scales the same draw."""
     dim, count = x.shape[1], learner.count
     row_flops = product(1, dim, count)
+    # Grams are shared by name, also between packs: other features of the same samples need another name.
+    drawn = f"{count} features of seed {context.seed}"
     if learner.features == "relu":
         relu = relu_features(dim, count, context.initial())
-        candidates = [Candidate(ExplicitKernel(relu, count, row_flops), "relu")]
+        candidates = [Candidate(ExplicitKernel(relu, count, row_flops), f"relu, {drawn}")]
     else:
         candidates = [
             Candidate(
                 ExplicitKernel(fourier_features(dim, count, bandwidth, context.initial()), count, row_flops),
-                f"fourier {bandwidth}",
+                f"fourier {bandwidth}, {drawn}",
                 {"bandwidth": bandwidth},
             )
             for bandwidth in learner.bandwidths
@@ -152,7 +155,7 @@ def _best_stage(
     kernels = candidate_kernels(learner.kernel)
     for position, kernel in enumerate(kernels):
         gram = kernel.gram(inputs)
-        scale = float(gram.diagonal().mean())
+        scale = scale_of(float(gram.diagonal().mean()))
         decomposed = Eigendecomposition.of(gram)
         solution = solve_by_eigendecomposition(
             decomposed, y[:, None], absolute_ridges(learner.ridges, scale, gram)

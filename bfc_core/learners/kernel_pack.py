@@ -9,7 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.checkpoint import CheckpointFolder
-from bfc_core.errors import BfcError, KernelNotPositiveDefinite, PackInterrupted, ResourceLimitExceeded
+from bfc_core.errors import (
+    BfcError,
+    DataSetUnusable,
+    KernelNotPositiveDefinite,
+    PackInterrupted,
+    ResourceLimitExceeded,
+    TargetIsConstant,
+)
 from bfc_core.evaluation import Problem, report_of
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import shared_memory_bytes
@@ -116,7 +123,10 @@ class KernelPack:
         if run in self.observer.cancelled():
             return Report(outcome=Outcome.CANCELLED, seconds=0.0, message="cancelled on request")
         started = time.monotonic()
-        problem = self._posed.pose(self.specs[run])
+        try:
+            problem = self._posed.pose(self.specs[run])
+        except (TargetIsConstant, DataSetUnusable) as error:
+            return Report(outcome=Outcome.FAILED, seconds=time.monotonic() - started, message=str(error))
         posed = time.monotonic()
         counter = FlopCounter()
         try:
@@ -127,7 +137,7 @@ class KernelPack:
                 outcome=Outcome.CANCELLED, seconds=time.monotonic() - started, message="cancelled on request"
             )
         except KernelNotPositiveDefinite as error:
-            fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; try larger ridges")
+            fitted = Fitted(Outcome.DIVERGED, None, message=str(error))
         fitted = replace(fitted, flops=counter.flops)
         solved = time.monotonic()
         report = report_of(fitted, problem, seconds=0.0)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.errors import ResourceLimitExceeded
+from bfc_core.errors import KernelNotPositiveDefinite, ResourceLimitExceeded
 from bfc_core.kernel_cost import BLOCK_ROWS, EIGENDECOMPOSITION_LIMIT, SUBSAMPLE, kernel_ridge_memory_bytes
 from bfc_core.kernels.base import FiniteRankKernel, Kernel
 from bfc_core.kernels.build import build_kernel
@@ -122,9 +122,11 @@ def fit_candidates(
     """Choose a kernel on a subsample and its ridge on all samples; inputs and targets are in float64.
 
     Raises:
-        KernelNotPositiveDefinite: no ridge of the grid can be solved for.
+        KernelNotPositiveDefinite: no ridge of the grid can be solved for, values are not finite, or there is but one
+            sample; nothing was computed in the last two cases.
     """
     targets = y[:, None] if y.ndim == 1 else y
+    _check(inputs, targets)
     steps = _Steps(
         progress, len(candidates) - 1 + (TYPICAL_REFITS if len(inputs) > EIGENDECOMPOSITION_LIMIT else 1)
     )
@@ -167,6 +169,14 @@ def fit_candidates(
         selection,
         tuple(warnings),
     )
+
+
+def _check(inputs: Float[Tensor, "n p"], targets: Float[Tensor, "n c"]) -> None:
+    for name, values in (("inputs", inputs), ("targets", targets)):
+        if not bool(values.isfinite().all()):
+            raise KernelNotPositiveDefinite(f"the {name} hold values that are not finite")
+    if len(inputs) < 2:
+        raise KernelNotPositiveDefinite("leave-one-out needs at least two samples")
 
 
 def _chosen_ridges(solution: RidgeSolution, scale: float) -> Selection:

@@ -32,6 +32,7 @@ from bfc_core.kernels.ridge import (
     Criterion,
     RidgeSolution,
     absolute_ridges,
+    scale_of,
     solve_by_eigendecomposition,
     solve_by_feature_blocks,
 )
@@ -159,12 +160,15 @@ class KernelSystem:
 
     def _mixed(self) -> SolvedKernel:
         """Choose the ridge on float32 refits and refine the answer; in float64 throughout where that fails."""
-        x, y, learner = self.x.float(), self.y.float(), self.learner
+        # Centred before it is rounded: float32 would lose small targets beside a large mean.
+        mean, learner = self.y.mean(0), self.learner
+        x, y = self.x.float(), (self.y - mean).float()
         try:
             solution = solve_by_refits(
                 self.kernel, x, y, learner.ridges, self.advanced, learner.criterion, self.alive
             )
             weights, steps = self._refined(solution)
+            solution = replace(solution, intercept=mean)
         except KernelNotPositiveDefinite as reason:
             return _with(self._exact(), {"precision": "float64"}, (f"solved in float64: {reason}",))
         answer = self._answer(solution, "refits", self.x, weights)
@@ -179,6 +183,8 @@ class KernelSystem:
                 raise KernelNotPositiveDefinite("the best ridge is the least that float32 can factor")
             values = (self.y[:, target] - centred.mean[target])[:, None]
             ridge = float(solution.ridges[index])
+            if ridge == 0:
+                raise KernelNotPositiveDefinite("the best ridge is too small a number for float32")
             refined = solve_refined(self.kernel, self.x, values, ridge, self.alive)
             weights[:, target] = refined.coefficients[:, 0]
             steps = max(steps, refined.steps)
@@ -186,9 +192,9 @@ class KernelSystem:
         return weights, steps
 
     def _by_centres(self) -> SolvedKernel:
-        features = self._nystrom_features()
+        ridges, features = self._ridges(), self._nystrom_features()
         solution = solve_by_feature_blocks(
-            lambda: features.blocks(self.x, self.alive), self.y, self._ridges(), self.learner.criterion
+            lambda: features.blocks(self.x, self.alive), self.y, ridges, self.learner.criterion
         )
         weights = features.weights_of_centres(solution.weights)
         answer = self._answer(solution, "nystrom", features.centres, weights)
@@ -196,9 +202,9 @@ class KernelSystem:
 
     def _by_iteration(self) -> SolvedKernel:
         """The ridge from the Nyström path; then the exact system at that ridge, started from zero."""
-        features = self._nystrom_features()
+        ridges, features = self._ridges(), self._nystrom_features()
         path = solve_by_feature_blocks(
-            lambda: features.blocks(self.x, self.alive), self.y, self._ridges(), self.learner.criterion
+            lambda: features.blocks(self.x, self.alive), self.y, ridges, self.learner.criterion
         )
         self.advanced()
         centred = CentredTargets.of(self.y)
@@ -245,7 +251,7 @@ class KernelSystem:
 
     @property
     def _scale(self) -> float:
-        return float(self.kernel.diagonal(self.x).mean())
+        return scale_of(float(self.kernel.diagonal(self.x).mean()))
 
     def _ridges(self) -> Float[Tensor, " g"]:
         return absolute_ridges(self.learner.ridges, self._scale, self.x)

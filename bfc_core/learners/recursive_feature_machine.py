@@ -21,6 +21,7 @@ from bfc_core.kernels.cholesky import factor_in_place, solve_with_factor
 from bfc_core.kernels.feature_map import FeatureMap, mapped
 from bfc_core.kernels.gram import gram_times
 from bfc_core.kernels.laplace import LaplaceKernel
+from bfc_core.learners.baseline import held_out_of
 from bfc_core.learners.predictor import Selection
 from bfc_core.specs import RecursiveFeatureMachine
 
@@ -80,8 +81,16 @@ class _Split:
     @classmethod
     def of(cls, x: Float[Tensor, "n p"], y: Float[Tensor, " n"], order: Tensor, fraction: float) -> "_Split":
         """The first ``fraction`` of ``order`` is held out, at least two samples."""
-        held_out, trained = order.tensor_split([min(len(order) - 2, max(2, round(fraction * len(order))))])
+        held_out, trained = order.tensor_split([held_out_of(len(order), fraction)])
         return cls(x[trained], y[trained], x[held_out], y[held_out])
+
+    def scale(self) -> Float[Tensor, ""]:
+        """Variance of the held-out labels; where they are all equal that of all labels, and 1 where those are."""
+        for labels in (self.held_out_y, torch.cat([self.y, self.held_out_y])):
+            variance: Tensor = (labels - labels.mean()).square().mean()
+            if variance > 0:
+                return variance
+        return torch.ones_like(self.y[0])
 
 
 def fit_recursive_feature_machine(
@@ -104,7 +113,8 @@ def fit_recursive_feature_machine(
         KernelNotPositiveDefinite: no candidate could be solved for.
     """
     n = x.shape[0]
-    needed = feature_machine_memory_bytes(n, test_samples=0)
+    dim = x.shape[1] if learner.feature_map == "identity" else 2 * x.shape[1]
+    needed = feature_machine_memory_bytes(n, 0, dim)
     if memory_limit_bytes is not None and needed > memory_limit_bytes:
         raise ResourceLimitExceeded(f"recursive_feature_machine on {n} samples", needed, memory_limit_bytes)
     inputs, targets = mapped(x.double(), learner.feature_map), y.double()
@@ -132,6 +142,8 @@ def fit_recursive_feature_machine(
         "rounds": best.rounds,
         "held_out_nmse": best.held_out_nmse,
         "at_edge": bool(warnings),
+        "candidates_tried": len(candidates) * (learner.rounds + 1),
+        "validation_samples": len(split.held_out_y) if not is_subsampled else held_out_of(n, fraction),
     }
     warnings += kept
     return FittedFeatureMachine(kernel, learner.feature_map, inputs, weights, intercept, selection, warnings)
@@ -203,7 +215,9 @@ def _ranked(
         judged.append(replace(best, was_improving=was_improving))
     judged.sort(key=lambda fit: fit.held_out_nmse)
     if judged[0].held_out_nmse == float("inf"):
-        raise KernelNotPositiveDefinite("no bandwidth and ridge of the lists gives a finite held-out error")
+        raise KernelNotPositiveDefinite(
+            "no bandwidth and ridge of the lists gives a finite held-out error; try larger ridges"
+        )
     return judged
 
 
@@ -211,7 +225,7 @@ def _rounds(
     candidate: _Candidate, split: _Split, learner: RecursiveFeatureMachine, steps: _Steps
 ) -> Iterator[_Candidate]:
     """The candidate after 0 … ``learner.rounds`` updates of its metric; it ends early where a system is indefinite."""
-    variance = (split.held_out_y - split.held_out_y.mean()).square().mean()
+    variance = split.scale()
     metric = None
     rounds = learner.rounds
     for updates in range(rounds + 1):

@@ -102,18 +102,23 @@ def fit_oracle(
             mean = float(y.mean())
             return FittedFunction(lambda fresh: torch.full_like(fresh[:, 0], mean))
         case "features":
-            function = _true_features(target)
+            function = _true_features(target, x)
             return ridge_on(function, function(x[:1]).shape[1], x, y, learner.ridges, context)
 
 
-def _true_features(target: Target) -> Callable[[Tensor], Tensor]:
+def _true_features(target: Target, x: Float[Tensor, "n d"]) -> Callable[[Tensor], Tensor]:
+    """Features and squares over their spread on the samples: a target has no units, and neither has its oracle."""
+
     def features(rows: Tensor) -> Tensor:
         found = list(target.features(rows).values()) or [
             part[:, None] for part in target.parts(rows).values()
         ]
         return torch.cat([*found, *(values.square() for values in found)], dim=1)
 
-    return features
+    known = features(x)
+    mean, spread = known.mean(0), known.std(0, unbiased=False)
+    spread = torch.where(spread > 0, spread, 1.0)
+    return lambda rows: (features(rows) - mean) / spread
 
 
 def _boosted(depth: int, step: float, trees: int, seed: int) -> "HistGradientBoostingRegressor":

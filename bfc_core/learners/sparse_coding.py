@@ -1,5 +1,7 @@
 """A dictionary of the inputs, and ridge regression on the codes: features that know nothing of the labels."""
 
+import warnings
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,14 +29,20 @@ def fit_sparse_coding(
         transform_algorithm="omp",
         transform_n_nonzero_coefs=nonzero,
         random_state=context.seed,
-    ).fit(x.numpy())
+    )
+    with warnings.catch_warnings():
+        # Codes that end early represent their sample exactly, which is no failure.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        dictionary.fit(x.numpy())
     batches = dictionary.n_steps_
     learnt = batches * min(256, len(x))
     charge(dictionary_flops(learnt, x.shape[1], learner.atoms, nonzero, batches))
 
     def features(rows: Tensor) -> Tensor:
         charge(codes_flops(len(rows), rows.shape[1], learner.atoms, nonzero))
-        codes = torch.from_numpy(dictionary.transform(rows.numpy()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            codes = torch.from_numpy(dictionary.transform(rows.numpy()))
         return torch.cat([codes, codes.square()], dim=1)
 
     fitted = ridge_on(features, 2 * learner.atoms, x, y, learner.ridges, context)

@@ -18,6 +18,11 @@ def normalised_mse(
     return float((predicted - true).square().mean() / true.var(0, unbiased=False).mean())
 
 
+def variance_share(coefficient: float) -> float:
+    """1 − (1 − β)²; infinite where the square overflows."""
+    return 1 - (1 - coefficient) * (1 - coefficient)
+
+
 @dataclass(frozen=True)
 class LevelDirections:
     """By level the unit u_ℓ, and ⟨f, u_ℓ⟩: what of a target's parts level coefficients need."""

@@ -90,6 +90,12 @@ class DistilledDenseNet:
         tied.tied = frozenset(levels)
         return tied
 
+    def untruncated(self) -> "DistilledDenseNet":
+        """The same with σ = z² everywhere, as the target has it."""
+        plain = copy.copy(self)
+        plain.truncation = None
+        return plain
+
     # ---- parameters ------------------------------------------------------------------------------
 
     def weights(self, flat: Float[Tensor, "e p"], level: int) -> Float[Tensor, "e m i"]:

@@ -1,8 +1,10 @@
 """The vocabulary: what may be asked and what is answered. Free of torch."""
 
+from bfc_core.specs.agreement import has_classes
 from bfc_core.specs.base import SPEC_VERSION, Spec
 from bfc_core.specs.budget import Budget
 from bfc_core.specs.complexity import ComplexitySpec
+from bfc_core.specs.data_sets import Array, DataSet
 from bfc_core.specs.experiment import MAX_CELLS, ExperimentSpec, control_of
 from bfc_core.specs.faults import Fault, faults_from, faults_of
 from bfc_core.specs.images import Images
@@ -71,6 +73,7 @@ from bfc_core.specs.targets import (
     WorkedExample2,
     default_connections,
     hierarchy_of,
+    known_features,
     least_dim,
 )
 
@@ -84,12 +87,14 @@ __all__ = [
     "AnyLearner",
     "AnyTarget",
     "ArcCosineKernel",
+    "Array",
     "Budget",
     "ComplexitySpec",
     "ConvolutionalKernel",
     "CorrectionWindow",
     "CorrelatedGaussianInputs",
     "CubeInputs",
+    "DataSet",
     "DataSetInputs",
     "ExactMode",
     "ExperimentSpec",
@@ -142,7 +147,9 @@ __all__ = [
     "default_connections",
     "faults_from",
     "faults_of",
+    "has_classes",
     "hierarchy_of",
+    "known_features",
     "label_of",
     "least_dim",
     "least_dim_of_inputs",

@@ -84,6 +84,11 @@ class ComplexitySpec(Spec):
             sizes.append(n)
         return tuple(dict.fromkeys([*sizes, self.n_max]))
 
+    def full_grid_runs(self, seeds: int) -> int:
+        """Runs of every learner and dim at every size with ``seeds`` seeds: more than one experiment may have."""
+        one_size = self.experiment(range(len(self.learners)), self.dim, (self.n_max,), 1)
+        return one_size.cell_count() * len(self.grid()) * seeds
+
     def experiment(
         self, learners: range | tuple[int, ...], dim: tuple[int, ...], n: tuple[int, ...], seeds: int
     ) -> ExperimentSpec:

@@ -114,7 +114,8 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _axes_fit_the_target(self) -> Self:
-        check_least_dim(min(self.dim), self.target, self.inputs)
+        for dim in sorted(self.dim):
+            check_least_dim(dim, self.target, self.inputs)
         check_agreement(self.target, self.inputs, self.learners)
         if self.alphas is not None:
             if not isinstance(self.target, WEIGHTED):
@@ -134,16 +135,19 @@ class ExperimentSpec(Spec):
         return self
 
     def all_learners(self) -> tuple[AnyLearner, ...]:
-        """The learners asked for, each one that freezes levels followed by its matched-compute control."""
-        learners: list[AnyLearner] = []
+        """The learners asked for, each one that freezes levels followed by its matched-compute control.
+
+        Those that the budget makes equal stand once: a cell is run, and counted, once.
+        """
+        asked = {self.budgeted(learner) for learner in self.learners}
+        learners: dict[AnyLearner, AnyLearner] = {}
         for learner in self.learners:
-            if learner not in learners:
-                learners.append(learner)
+            learners.setdefault(self.budgeted(learner), learner)
             if isinstance(learner, Layerwise | CorrectionWindow):
                 control = control_of(learner)
-                if control not in self.learners and control not in learners:
-                    learners.append(control)
-        return tuple(learners)
+                if self.budgeted(control) not in asked:
+                    learners.setdefault(self.budgeted(control), control)
+        return tuple(learners.values())
 
     def cell_count(self) -> int:
         """Number of runs, without making them."""
@@ -156,7 +160,7 @@ class ExperimentSpec(Spec):
             RunSpec(
                 target=target,
                 inputs=self.inputs,
-                learner=self._budgeted(learner),
+                learner=self.budgeted(learner),
                 n=n,
                 dim=dim,
                 seed=seed,
@@ -169,15 +173,16 @@ class ExperimentSpec(Spec):
             for seed in self.seeds
         ]
 
+    def budgeted(self, learner: AnyLearner) -> AnyLearner:
+        """The learner as it is run: with the budget's steps per stage, where it has any."""
+        if self.budget.steps_per_stage is None or not isinstance(learner, Recipe):
+            return learner
+        return learner.model_copy(update={"steps_per_stage": self.budget.steps_per_stage})
+
     def _targets(self) -> tuple[TargetSpec, ...]:
         if self.alphas is None or not isinstance(self.target, WEIGHTED):
             return (self.target,)
         return tuple(self.target.model_copy(update={"alphas": alphas}) for alphas in self.alphas)
-
-    def _budgeted(self, learner: AnyLearner) -> AnyLearner:
-        if self.budget.steps_per_stage is None or not isinstance(learner, Recipe):
-            return learner
-        return learner.model_copy(update={"steps_per_stage": self.budget.steps_per_stage})
 
 
 def control_of(learner: Layerwise | CorrectionWindow) -> MatchedComputeControl:

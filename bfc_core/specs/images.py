@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bfc_core.specs.base import Spec
+from bfc_core.specs.data_sets import DataSet, Sizes
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ImageSet:
 IMAGE_SETS = {"digits": ImageSet((8, 8, 1), 10, training=1297, test=500)}
 
 
-class Images(Spec):
+class Images(DataSet):
     """Class labels of small images, learned as one-hot vectors; the class of the largest output is predicted.
 
     ``digits``: 1797 handwritten digits of 8 × 8 pixels from the UCI repository (E. Alpaydin, C. Kaynak, 1998), which
@@ -43,3 +43,14 @@ class Images(Spec):
     def images(self) -> ImageSet:
         """Sizes of the data set."""
         return IMAGE_SETS[self.data_set]
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sizes of both parts."""
+        images = self.images
+        return Sizes(images.dim, images.training, images.test, images.classes)
+
+    @property
+    def name(self) -> str:
+        """The data set."""
+        return self.data_set

@@ -64,7 +64,10 @@ class Recipe(Spec):
     ] = 3e-4
     truncation: Annotated[
         PositiveFloat | None,
-        Field(description="B′: inner σ is z² up to here and constant from 2B′; null leaves z²"),
+        Field(
+            description="B′: inner σ is z² up to here and constant from 2B′, in first-order steps; null leaves z², "
+            "which is also what a refined network has"
+        ),
     ] = 100.0
     refinement_steps: Annotated[
         int,
@@ -81,8 +84,8 @@ class Recipe(Spec):
             ge=0,
             le=100,
             description="most attempts to leave a local minimum after the refinement: it is tried on a quarter of the "
-            "samples (in turn those with the smallest labels and some drawn at random), from the third on with a fresh "
-            "top level, and kept where the objective on all samples gets lower",
+            "samples or fewer (in turn those with the smallest labels and some at random), from the fourth on with "
+            "fresh top levels, and kept where the objective on all samples gets lower",
         ),
     ] = 8
     precision: Literal["float32", "float64"] = "float32"

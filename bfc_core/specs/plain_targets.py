@@ -178,6 +178,25 @@ def least_dim_of_plain(target: AnyPlainTarget) -> int:
             return 2 if isinstance(target, HierarchicalPolynomial) else 1
 
 
+def is_constant_on_cube(target: AnyPlainTarget, dim: int) -> bool:
+    """Whether x_j² = 1 leaves nothing of the target: even functions of one number that is ±1 on the cube.
+
+    In two dimensions a quadratic form without trace is one number times x₁x₂. Of ``dim`` orthonormal directions the
+    squares sum to ‖x‖² = dim.
+    """
+    match target:
+        case Harmonic(form="hermite"):
+            return dim == 1 and target.degree % 2 == 0
+        case MultiIndex(link="hermite"):
+            return dim == 1 and all(degree % 2 == 0 for degree in target.degrees)
+        case HierarchicalPolynomial():
+            return dim == 2 and not any(target.coefficients[::2])  # noqa: PLR2004 - two coordinates
+        case StackedQuadratic():
+            return target.widths[0] == dim and (dim <= 2 or target.alpha == 0)  # noqa: PLR2004
+        case _:
+            return False
+
+
 def _most_new(order: tuple[frozenset[int], ...]) -> int:
     seen: set[int] = set()
     most = 0

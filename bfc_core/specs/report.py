@@ -1,6 +1,7 @@
 """What a run answers: an outcome, metrics, cost; and the measurements made on the way."""
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -20,6 +21,12 @@ class Outcome(StrEnum):
 
 def _finite_or_none(value: Any) -> Any:  # noqa: ANN401 - whatever a metric returned
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _without_infinities(value: Any) -> Any:  # noqa: ANN401 - whatever a learner chose
+    if not isinstance(value, Mapping):
+        return value
+    return {name: one for name, one in value.items() if _finite_or_none(one) is not None}
 
 
 Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
@@ -83,9 +90,10 @@ class Report(Spec):
         description="floating-point operations of its fit, tuning included, and of one prediction of the test samples, "
         "as if it had run alone; a multiply-add counts 2 (docs/notation.md says what is counted)",
     )
-    selection: dict[str, float | int | str | bool] = Field(
+    selection: Annotated[dict[str, float | int | str | bool], BeforeValidator(_without_infinities)] = Field(
         default_factory=dict,
-        description="what the learner chose: ridge, bandwidth, ranks, whether at a grid's edge",
+        description="what the learner chose: ridge, bandwidth, ranks, whether at a grid's edge; a number that is not "
+        "finite is left out",
     )
     warnings: tuple[str, ...] = ()
     message: str | None = Field(default=None, description="why a run did not succeed and what to try")

@@ -7,8 +7,16 @@ from typing import Annotated, Literal, Self, assert_never
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bfc_core.specs.base import NonNegativeFloat, Spec
+from bfc_core.specs.data_sets import Array, DataSet
 from bfc_core.specs.images import Images
-from bfc_core.specs.plain_targets import AnyPlainTarget, PlainTarget, least_dim_of_plain
+from bfc_core.specs.plain_targets import (
+    AnyPlainTarget,
+    MultiIndex,
+    PlainTarget,
+    StackedQuadratic,
+    Staircase,
+    least_dim_of_plain,
+)
 
 Width = Annotated[int, Field(ge=1, le=64)]
 Alpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -151,7 +159,13 @@ class KernelHardInstance(LabelledTarget):
 
 
 AnyTarget = (
-    HierarchicalQuadratic | WorkedExample1 | WorkedExample2 | KernelHardInstance | AnyPlainTarget | Images
+    HierarchicalQuadratic
+    | WorkedExample1
+    | WorkedExample2
+    | KernelHardInstance
+    | AnyPlainTarget
+    | Images
+    | Array
 )
 TargetSpec = Annotated[AnyTarget, Field(discriminator="kind", title="TargetSpec")]
 
@@ -191,7 +205,7 @@ def hierarchy_of(target: AnyTarget) -> Hierarchy:
                 connections=default_connections(len(target.alphas)),
                 level_one_mean=1.0,
             )
-        case PlainTarget() | Images():
+        case PlainTarget() | DataSet():
             raise ValueError(f"the target {target.kind} is no hierarchy of quadratic levels")
         case _:
             assert_never(target)
@@ -227,8 +241,25 @@ def least_dim(target: AnyTarget) -> int:
             return target.sparsity
         case PlainTarget():
             return least_dim_of_plain(target)
-        case Images():
-            return target.images.dim
+        case DataSet():
+            return target.sizes.dim
+
+
+def known_features(target: AnyTarget) -> int:
+    """Columns of the true features of every level and their squares: what an oracle gives away."""
+    match target:
+        case HierarchicalQuadratic():
+            return 2 * sum(target.widths)
+        case WorkedExample1() | WorkedExample2() | KernelHardInstance():
+            return 2 * sum(hierarchy_of(target).widths.values())
+        case MultiIndex():
+            return 2 * target.directions
+        case StackedQuadratic():
+            return 2 * sum(target.widths)
+        case Staircase():
+            return 2 * len({len(one) for one in target.sets})
+        case _:
+            return 2
 
 
 def check_connections(connections: dict[int, tuple[int, ...]], levels: int) -> None:

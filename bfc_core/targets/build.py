@@ -13,14 +13,14 @@ from bfc_core.specs import (
     WorkedExample1,
     WorkedExample2,
 )
-from bfc_core.specs.images import Images
+from bfc_core.specs.data_sets import DataSet
 from bfc_core.specs.inputs import DataSetInputs
 from bfc_core.specs.plain_targets import PlainTarget
 from bfc_core.targets.base import Target
 from bfc_core.targets.classification import classification_of
+from bfc_core.targets.data_sets import UnknownFunction
 from bfc_core.targets.hierarchical_quadratic import NORMALISATION_SAMPLES, build_hierarchical_quadratic
 from bfc_core.targets.hierarchy import HierarchyTarget
-from bfc_core.targets.images import UnknownFunction
 from bfc_core.targets.kernel_hard_instance import build_kernel_hard_instance
 from bfc_core.targets.misspecification import misspecified
 from bfc_core.targets.null_twins import null_twin_of
@@ -30,7 +30,7 @@ from bfc_core.targets.worked_examples import build_worked_example_1, build_worke
 
 def build_target(spec: AnyTarget, inputs: AnyInputs, dim: int, seed: int) -> Target:
     """The target that a spec, an input law, a dimension and a seed name."""
-    if isinstance(spec, Images):
+    if isinstance(spec, DataSet):
         return UnknownFunction(dim)
     if isinstance(inputs, DataSetInputs):
         raise TypeError(f"{spec.kind} has no rows of its own")

@@ -5,9 +5,9 @@ function 0, from which training begins. However little was learnt, and however n
 not diverge ends below that.
 """
 
-from jaxtyping import Float
-from torch import Tensor
-
+from bfc_core.evaluation import Problem
+from bfc_core.learners.predictor import Predictor
+from bfc_core.training.measuring import MEASURED_ROWS
 from bfc_core.training.objective import Objective
 
 LOST = 10
@@ -17,16 +17,10 @@ FAR_OFF = f"ended far off, with over {LOST} times the objective of the function 
 """What happened to the parameters, for messages."""
 
 
-def is_lost(
-    objective: Objective,
-    predicted: Float[Tensor, " n"],
-    y: Float[Tensor, " n"],
-    offset: Float[Tensor, " n"] | None,
-) -> bool:
-    """Whether predictions on training rows are no result: not finite, or much worse than F = 0.
-
-    ``predicted`` contains the ``offset`` x₀ of classification.
-    """
-    nothing = predicted.new_zeros(len(predicted)) if offset is None else offset
-    found, begun = objective.value(predicted[None], y[None]), objective.value(nothing[None], y[None])
+def is_lost(problem: Problem, predictor: Predictor, objective: Objective) -> bool:
+    """Whether predictions on training rows are no result: not finite, or much worse than F = 0."""
+    x, y = problem.x[:MEASURED_ROWS], problem.y[:MEASURED_ROWS]
+    # With classification's x₀ the function 0 predicts x₀.
+    nothing = x[:, 0] if objective.loss == "logistic" else y.new_zeros(len(y))
+    found, begun = objective.value(predictor(x)[None], y[None]), objective.value(nothing[None], y[None])
     return not bool(found <= LOST * begun)

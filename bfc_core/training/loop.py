@@ -65,6 +65,26 @@ class StageState:
             "made" in saved,
         )
 
+    def snapshot(self, flat: Float[Tensor, "e p"]) -> dict[str, Any]:
+        """What :meth:`resumed` continues from, with the members' parameters; it shares no memory with the state."""
+        values = {
+            "flat": flat,
+            "first": self.adam.first,
+            "second": self.adam.second,
+            "finite": self.finite,
+            "step": self.step,
+            "made": self.made,
+            "looks": self.looks,
+        } | ({} if self.plateau is None else vars(self.plateau))
+        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in values.items()}
+
+    def presence(self, row: int, stage: Stage) -> tuple[bool, bool]:
+        """Whether a member is still in the stage, and whether it ends the stage with this very block."""
+        if self.plateau is None:
+            return True, self.step == stage.steps
+        left = bool(self.plateau.left[row])
+        return not left, left and int(self.plateau.taken[row]) == self.step
+
     def set_aside(self, gone: Bool[Tensor, " e"]) -> None:
         """No momentum moves these members any more."""
         self.adam.first[gone] = 0.0

@@ -25,7 +25,7 @@ from bfc_core.evaluation import Problem
 from bfc_core.learners.predictor import Predictor
 from bfc_core.metrics.classification import accuracy_of, calibrated
 from bfc_core.metrics.features import alignment_to_basis, feature_errors, weight_cosine
-from bfc_core.metrics.regression import normalised_mse
+from bfc_core.metrics.regression import normalised_mse, variance_share
 from bfc_core.specs import Measurement
 from bfc_core.targets.classification import ClassificationTarget
 from bfc_core.training.objective import Objective
@@ -54,7 +54,7 @@ def numbers_of(predictor: Predictor, problem: Problem) -> Numbers:
             numbers["level_coefficient", level] = beta
         for degree, beta in truth.degree_basis.coefficients(predicted).items():
             numbers["degree_coefficient", degree] = beta
-            numbers["degree_variance_explained", degree] = 1 - (1 - beta) ** 2
+            numbers["degree_variance_explained", degree] = variance_share(beta)
     for level, found in predictor.features(rows.x).items():
         if level in rows.features and bool(found.isfinite().all()):
             error, scale_free = feature_errors(found, rows.features[level])

@@ -3,13 +3,14 @@
 Targets of degree 16 have tails so heavy that a few rows can hold a whole fit in a minimum that is not the target's:
 redrawing the top level, another δ of Huber's, or squared loss all lead back to it, whereas on a quarter of the rows,
 which those few are not among, the same steps find the target (docs/decisions/0026). The rows that hold a fit are those
-with the largest labels, so every other restart refines on the quarter with the smallest (docs/decisions/0028), the
-others on a quarter drawn at random. The result is judged by the objective on all rows: only where that is lower than
-the best so far is it refined on all of them, and kept. A floor (label noise, a frozen level) needs no guess at its
-height: no part leads below it.
+with the largest labels, so every other restart refines on the rows with the smallest (docs/decisions/0028), the
+others on a quarter drawn at random. Where a level below the top is wrong too, it takes fewer of those rows, or that
+level drawn afresh with the top (docs/decisions/0029). The result is judged by the objective on all rows: only where
+that is lower than the best so far is it refined on all of them, and kept. A floor (label noise, a frozen level) needs
+no guess at its height: no part leads below it.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -17,16 +18,40 @@ from torch import Tensor
 
 from bfc_core.seeding import generator_for
 from bfc_core.training.refinement import Refinement
-from bfc_core.training.schedule import can_be_refined
+from bfc_core.training.schedule import SAMPLES_A_PARAMETER, can_be_refined
 
 PARTS = 4
 """A restart sees one row in so many, and takes one refinement step where the refinement may take so many."""
 
+
+@dataclass(frozen=True)
+class Attempt:
+    """How a restart begins: on one row in ``parts``, with so many levels from the top drawn afresh."""
+
+    is_bulk: bool
+    parts: int = PARTS
+    fresh: int = 0
+    goes_on: bool = False
+    """Whether it begins where the best one ended, and not where the refinement began."""
+
+
+FIRST_ATTEMPTS = (
+    Attempt(is_bulk=True),
+    # A refinement may have had too few steps for a long valley.
+    Attempt(is_bulk=False, goes_on=True),
+    Attempt(is_bulk=True, parts=16),
+)
+FURTHER_ATTEMPTS = (
+    Attempt(is_bulk=False, fresh=1),
+    Attempt(is_bulk=True, parts=16, fresh=2),
+    Attempt(is_bulk=False, fresh=1),
+    Attempt(is_bulk=True, fresh=2),
+    Attempt(is_bulk=False, fresh=2),
+)
+"""Taken in turn, since each draws anew."""
+
 SOLVED = 1e-12
 """Share of the mean square label below which an objective leaves nothing to look for."""
-
-SECOND = 2
-"""The restart that goes on from the best end so far: a refinement may have had too few steps for a long valley."""
 
 LOWER = 1e-6
 """Least relative gain that is another minimum and not the same one once more."""
@@ -42,32 +67,45 @@ def restarted(
 ) -> tuple[Float[Tensor, "1 p"], int, int]:
     """The best row, how many restarts were tried, and which of them it is of (0: none, it is ``refined``).
 
-    The first restart begins where the refinement began and the second where the best one ended; the others have the
-    top level of the beginning drawn afresh with the same norm. At most ``restarts`` are made, none where there is
-    nothing to look for or too few rows for the parameters.
+    They begin as :data:`FIRST_ATTEMPTS` and :data:`FURTHER_ATTEMPTS` say. At most ``restarts`` are made, none where
+    there is nothing to look for or too few rows for the parameters.
     """
-    network, top = refinement.network, refinement.active[-1]
-    rows = len(refinement.x) // PARTS
+    parameters = len(refinement.network.places(refinement.trainable))
     best, value, kept = refined, refinement.value(refined), 0
     solved = SOLVED * float(refinement.y.square().mean())
-    if not can_be_refined(len(network.places(refinement.trainable)), rows):
+    if not can_be_refined(parameters, len(refinement.x) // PARTS):
         return best, 0, kept
     for number in range(1, restarts + 1):
         if not value > solved:
             return best, number - 1, kept
-        generator = generator_for(seed, "restart", number)
-        part = _on(refinement, _part(refinement, rows, generator, is_bulk=number % 2 == 1))
-        start = (best if number == SECOND else entered).clone()
-        if number > SECOND:
-            own = network.distilled(start, top)
+        attempt, generator = _attempt(number), generator_for(seed, "restart", number)
+        rows = max(len(refinement.x) // attempt.parts, SAMPLES_A_PARAMETER * parameters)
+        part = _on(refinement, _part(refinement, rows, generator, is_bulk=attempt.is_bulk))
+        start = (best if attempt.goes_on else entered).clone()
+        for level in _fresh_levels(refinement, attempt.fresh):
+            own = refinement.network.distilled(start, level)
             drawn = torch.randn(own.shape, generator=generator, dtype=own.dtype).to(own.device)
             own.copy_(drawn * own.norm() / drawn.norm())
-        found = part.run(start, max(1, steps // PARTS))
+        # Fewer rows, more steps: every restart may take the same work.
+        found = part.run(start, max(1, steps * len(refinement.x) // (PARTS**2 * rows)))
         if not refinement.value(found) < (1 - LOWER) * value:
             continue
         found = refinement.run(found, steps)
         best, value, kept = found, refinement.value(found), number
     return best, restarts, kept
+
+
+def _attempt(number: int) -> Attempt:
+    if number <= len(FIRST_ATTEMPTS):
+        return FIRST_ATTEMPTS[number - 1]
+    return FURTHER_ATTEMPTS[(number - len(FIRST_ATTEMPTS) - 1) % len(FURTHER_ATTEMPTS)]
+
+
+def _fresh_levels(refinement: Refinement, count: int) -> list[int]:
+    """The highest levels that may move; what all others read, the lowest, stays unless it is the top."""
+    lowest, top = refinement.active[0], refinement.active[-1]
+    highest = [level for level in refinement.active if level == top or level > lowest][::-1][:count]
+    return [level for level in highest if level in refinement.trainable]
 
 
 def _part(

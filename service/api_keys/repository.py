@@ -51,11 +51,14 @@ def issue(
 
 def find(session: Session, secret: str) -> ApiKey | None:
     """Read the key of a secret, if it is one and still holds."""
-    key = session.scalar(select(ApiKey).where(ApiKey.secret_sha256 == hash_of(secret)))
-    now = database_now(session)
-    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
-        return None
-    return key
+    return _if_it_holds(
+        session, session.scalar(select(ApiKey).where(ApiKey.secret_sha256 == hash_of(secret)))
+    )
+
+
+def held_key(session: Session, key_id: UUID) -> ApiKey | None:
+    """Read a key as it is now, if it is neither revoked nor expired."""
+    return _if_it_holds(session, session.get(ApiKey, key_id, populate_existing=True))
 
 
 def list_keys(session: Session) -> list[ApiKey]:
@@ -98,6 +101,13 @@ def revoke(session: Session, key_id: UUID) -> None:
 def hash_of(secret: str) -> str:
     """SHA-256 (hex); a secret of 256 random bits needs no salt and no slow hash."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _if_it_holds(session: Session, key: ApiKey | None) -> ApiKey | None:
+    now = database_now(session)
+    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+        return None
+    return key
 
 
 def _held(session: Session, key_id: UUID) -> ApiKey:

@@ -14,6 +14,9 @@ from service.dependencies import refuse_unknown_parameters
 from service.errors import KindNotFoundError
 from service.pagination import Page
 
+_DATA_SETS = {"images", "array"}
+"""They have no theory, and an array no default fields."""
+
 router = APIRouter(prefix="/v1", dependencies=[Depends(refuse_unknown_parameters)])
 
 
@@ -91,6 +94,8 @@ def _kinds(union: Any) -> dict[str, KindRead]:  # noqa: ANN401 - a union of spec
 
 
 def _sheet(kind: str) -> SheetRead | None:
+    if kind in _DATA_SETS:
+        return None
     sheet = sheet_of(TypeAdapter(TargetSpec).validate_python({"kind": kind}))
     if sheet is None:
         return None

@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import vl_convert
-
 from bfc_core.specs import ExperimentSpec
 from service.charts.comparison import comparison_chart
 from service.charts.feature_error import feature_error_chart
@@ -31,5 +29,7 @@ def build_chart(
 
 def chart_svg(spec: dict[str, Any]) -> str:
     """Draw a Vega-Lite spec; needs no network and no browser."""
+    import vl_convert  # noqa: PLC0415 - docs/decisions/0057
+
     svg: str = vl_convert.vegalite_to_svg(json.dumps(spec))
     return svg

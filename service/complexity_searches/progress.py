@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from bfc_core.specs import ComplexitySpec, ExperimentSpec
@@ -18,15 +19,15 @@ from bfc_core.specs.learners import label_of
 from bfc_core.statistics.aggregation import Row
 from bfc_core.statistics.bracketing import Aim, interval_doublings, next_ask
 from service.api_keys.quotas import check_quotas
+from service.api_keys.repository import held_key
 from service.auth import Principal
 from service.config import Settings
 from service.database import Database, database_now
-from service.errors import QuotaExceededError
+from service.errors import PlanRefusedError, QuotaExceededError
 from service.experiments.repository import comparison_rows
 from service.experiments.submission import accept_planned, planned
 from service.jobs import Publisher
 from service.models import (
-    ApiKey,
     ComplexityRound,
     ComplexitySearch,
     ComplexitySearchStatus,
@@ -73,14 +74,25 @@ def advance(database: Database, publisher: Publisher, settings: Settings) -> Non
     with database.reading() as session:
         due = session.scalars(select(ComplexitySearch.id).where(*_is_due())).all()
     for search_id in due:
-        with database.writing() as session:
-            search = session.scalar(
-                select(ComplexitySearch)
-                .where(ComplexitySearch.id == search_id, *_is_due())
-                .with_for_update(skip_locked=True)
-            )
-            wakeups = [] if search is None else _next_round_or_pause(session, search, settings)
+        try:
+            wakeups = _advance_one(database, search_id, settings)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            # A defect that one search meets must not keep those behind it from going on.
+            logger.exception("complexity_search.not_advanced id=%s", search_id)
+            continue
         publisher.publish(wakeups)
+
+
+def _advance_one(database: Database, search_id: UUID, settings: Settings) -> list[Wakeup]:
+    with database.writing() as session:
+        search = session.scalar(
+            select(ComplexitySearch)
+            .where(ComplexitySearch.id == search_id, *_is_due())
+            .with_for_update(skip_locked=True)
+        )
+        return [] if search is None else _next_round_or_pause(session, search, settings)
 
 
 def resume(
@@ -137,13 +149,18 @@ def _is_due() -> list[ColumnElement[bool]]:
 
 
 def _next_round_or_pause(session: Session, search: ComplexitySearch, settings: Settings) -> list[Wakeup]:
-    """The next round; where the key's quotas do not allow it nothing of it is stored, and the search says so."""
+    """The next round; where quotas or the deployment do not allow it nothing is stored, and the search says so."""
     try:
         return _next_round(session, search, settings)
     except QuotaExceededError as error:
         why = error.detail
     except KeyGoneError:
         why = "the API key that asked for it is revoked or expired"
+    except PlanRefusedError as error:
+        # The deployment allows less than when the search was accepted; asking again would not help.
+        text = f"round {search.rounds + 1} does not fit this deployment any more: {error.detail}"
+        _end(session, search, ComplexitySearchStatus.FAILED, text)
+        return []
     search.status = ComplexitySearchStatus.PAUSED
     search.message = f"paused before round {search.rounds + 1}: {why}. Resume it once there is room"
     session.flush()
@@ -229,9 +246,8 @@ def _asking(session: Session, search: ComplexitySearch) -> Principal:
     """
     if search.api_key_id is None:
         return Principal(search.owner, frozenset())
-    key = session.get(ApiKey, search.api_key_id, populate_existing=True)
-    now = database_now(session)
-    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+    key = held_key(session, search.api_key_id)
+    if key is None:
         raise KeyGoneError
     return Principal(search.owner, frozenset(), key.id, key.live_runs_limit, key.daily_seconds_limit)
 

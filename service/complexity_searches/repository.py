@@ -76,9 +76,7 @@ def _summary(session: Session, search: ComplexitySearch, spec: ComplexitySpec) -
         message=search.message,
         rounds=search.rounds,
         runs=runs_of(session, search.id),
-        full_grid_runs=spec.experiment(
-            range(len(spec.learners)), spec.dim, spec.grid(), _seeds_used(session, search.id, spec)
-        ).cell_count(),
+        full_grid_runs=spec.full_grid_runs(_seeds_used(session, search.id, spec)),
         created_at=search.created_at,
         finished_at=search.finished_at,
     )

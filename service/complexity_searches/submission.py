@@ -2,12 +2,13 @@
 
 from uuid import UUID
 
-from bfc_core.specs import ComplexitySpec
+from bfc_core.specs import ComplexitySpec, has_classes
 from service.auth import Principal
 from service.complexity_searches.progress import begin
 from service.config import Settings
 from service.database import Database
-from service.errors import BudgetTooSmallError
+from service.errors import BudgetTooSmallError, MetricMissingError
+from service.experiments.data_sets import check_data_set
 from service.experiments.planning import cells_of, plan
 from service.jobs import Publisher
 
@@ -19,13 +20,18 @@ def start(
 
     Raises:
         PlanRefusedError: a learner does not fit the deployment at ``n_max``; nothing was stored.
+        MetricMissingError: the target has no such metric; nothing was stored.
         BudgetTooSmallError: ``max_runs`` does not pay for the first round; nothing was stored.
         QuotaExceededError: the first round would be more than the API key allows; nothing was stored.
     """
+    # Neither this nor what follows is in the spec's own checks: stored searches must stay readable.
+    if spec.metric == "error" and not has_classes(spec.target):
+        raise MetricMissingError(spec.metric)
     largest = spec.experiment(range(len(spec.learners)), spec.dim, (spec.n_max,), spec.seeds)
-    # Every round that bisects is as large. Not in the spec's own checks: stored searches must stay readable.
+    # Every round that bisects is as large.
     if largest.cell_count() > spec.max_runs:
         raise BudgetTooSmallError(spec.max_runs, largest.cell_count())
+    check_data_set(spec.target, settings.data_sets_folder)
     plan(largest, cells_of(largest), settings.kernel_memory_limit_bytes)
     with database.writing() as session:
         search, wakeups = begin(session, spec, principal, settings)

@@ -290,6 +290,7 @@ async def get_events(
     experiment_id: UUID,
     database: DatabaseDep,
     feeds: FeedsDep,
+    principal: PrincipalDep,
     accept: Annotated[str, Header()] = "application/json",
     last_event_id: Annotated[str | SkipJsonSchema[None], Header(max_length=30, pattern=r"^\d{1,18}$")] = None,
     limit: Limit = 100,
@@ -300,7 +301,9 @@ async def get_events(
     if "text/event-stream" in accept:
         after = int(last_event_id) if last_event_id is not None else None
         return EventSourceResponse(
-            feeds.stream(experiment_id, after), ping=PING_SECONDS, shutdown_grace_period=DRAIN_SECONDS
+            feeds.stream(experiment_id, after, principal.key_id),
+            ping=PING_SECONDS,
+            shutdown_grace_period=DRAIN_SECONDS,
         )
     after = number_in_cursor(cursor) if cursor is not None else 0
     page = await run_in_threadpool(_events_page, database, experiment_id, after, limit)

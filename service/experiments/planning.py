@@ -93,8 +93,10 @@ def plan(
         network_pack_bytes: what one pack of networks may fill of its device; None: sizes for a CPU.
 
     Raises:
-        PlanRefusedError: a kernel learner needs more memory than the deployment allows; names the learner.
+        PlanRefusedError: a kernel learner needs more memory than the deployment allows, or two learners are the
+            same under the budget; names the learner.
     """
+    _refuse_twins(spec)
     packs = packs_of((cell.spec for cell in cells if cell.answer is None), pack_members, network_pack_bytes)
     calibrated = calibrated or {}
     factors = {kind: found.factor for kind, found in calibrated.items()}
@@ -142,6 +144,22 @@ def plan(
         sum(learner.estimated_flops for learner in learners),
         _warnings(spec),
     )
+
+
+def _refuse_twins(spec: ExperimentSpec) -> None:
+    """Refuse learners that the budget makes equal: two were asked for, and one would be answered.
+
+    Not in the spec's own checks: stored experiments must stay readable.
+    """
+    first: dict[AnyLearner, int] = {}
+    for index, learner in enumerate(spec.learners):
+        same = first.setdefault(spec.budgeted(learner), index)
+        if same != index:
+            detail = (
+                f"it is the same as learner {same} once budget.steps_per_stage = {spec.budget.steps_per_stage} "
+                "holds for both; leave one of them or the budget out"
+            )
+            raise PlanRefusedError(detail, (FieldProblem(f"#/learners/{index}", "learner_twice", detail),))
 
 
 def _corrected(pack: Sequence[RunSpec], factors: Mapping[str, float]) -> Estimate:

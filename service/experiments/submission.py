@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
@@ -16,9 +15,10 @@ from bfc_core.specs import ExperimentSpec
 from service.api_keys.quotas import check_quotas
 from service.auth import Principal
 from service.config import CrashPoint, Settings
-from service.database import Database, database_now
+from service.database import LOCK_NOT_AVAILABLE, Database, database_now, sql_state
 from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
 from service.experiments.calibration import calibrations
+from service.experiments.data_sets import check_data_set
 from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
 from service.experiments.repository import read_experiment
 from service.jobs import Publisher
@@ -49,6 +49,7 @@ def planned(
     Raises:
         PlanRefusedError: the experiment does not fit the deployment.
     """
+    check_data_set(spec.target, settings.data_sets_folder)
     cells = cells_of(spec)
     if not force:
         cells = answered(cells, answered_cells(session, [cell.hash for cell in cells]))
@@ -121,7 +122,7 @@ def submit(
                 _remember(session, principal.owner, key, body_hash, answer)
             _crash_at("before_accept", settings)
     except OperationalError as error:
-        if isinstance(error.orig, LockNotAvailable):
+        if sql_state(error) == LOCK_NOT_AVAILABLE:
             raise IdempotencyKeyInFlightError from error
         raise
     except IntegrityError:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     Double,
     ForeignKey,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     String,
     Text,
     and_,
+    false,
     literal_column,
     text,
 )
@@ -54,7 +56,14 @@ class Pack(Base):
             **only_where("status = 'queued' AND held_at IS NULL"),
         ),
         Index(None, "status", "lease_until"),
-        Index(None, "status", "publish_at"),
+        # In the order in which wake-ups are sent again; packs of paused experiments are not in it.
+        Index(
+            "ix_packs_due",
+            "queue",
+            "publish_at",
+            "id",
+            **only_where("status = 'queued' AND held_at IS NULL"),
+        ),
         # Few at any time, however many packs an experiment has.
         Index(
             "ix_packs_begun", "experiment_id", **only_where("started_at IS NOT NULL AND finished_at IS NULL")
@@ -81,6 +90,12 @@ class Pack(Base):
         doc="of the worker that claimed it last; whoever reaps the pack counts to this, not to its own",
     )
     worker_id: Mapped[str | None] = mapped_column(String(200))
+    claimed_ahead: Mapped[bool] = mapped_column(
+        Boolean,
+        default=False,
+        server_default=false(),
+        doc="another pack of the slot goes first, and this one has not begun: its owner's death is no crash of it",
+    )
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     held_at: Mapped[datetime | None] = mapped_column(

@@ -19,6 +19,7 @@ from service.runs.settlement import settle_experiment
 from service.runs.tallies import tally_accepted
 
 _ROWS_A_STATEMENT = 2000
+_LONGEST_LABEL = 200
 
 
 def accept(
@@ -118,7 +119,8 @@ def _queued_run(
         "member": member,
         "cell_hash": cell,
         "spec": run.model_dump(mode="json"),
-        "label": label_of(run.learner),
+        # Of a sum of products of kernels it may be any length; PostgreSQL takes no more than the column has.
+        "label": label_of(run.learner)[:_LONGEST_LABEL],
         "target_kind": run.target.kind,
         "learner_kind": run.learner.kind,
         "n": run.n,

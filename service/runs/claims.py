@@ -43,6 +43,15 @@ class FencedError(Exception):
         super().__init__(f"pack {pack_id} is no longer held under fence {fence}")
 
 
+class UnreadablePackError(Exception):
+    """A waiting pack asks for what this code does not know: a newer version accepted it. Nothing was claimed."""
+
+    def __init__(self, pack_id: int, cause: str) -> None:
+        self.pack_id = pack_id
+        self.cause = cause
+        super().__init__(f"pack {pack_id} was accepted by another version: {cause}")
+
+
 @dataclass(frozen=True)
 class ClaimedRun:
     """One live run of a claimed pack."""
@@ -60,6 +69,8 @@ class Claim:
     attempt: int
     experiment_id: UUID
     runs: tuple[ClaimedRun, ...]
+    is_ahead: bool = False
+    """Whether it was claimed to wait for another pack of its slot."""
 
     @property
     def run_ids(self) -> tuple[UUID, ...]:
@@ -106,45 +117,6 @@ def held_pack(session: Session, claim: Claim, now: datetime) -> Pack:
     return session.get_one(Pack, claim.pack_id, populate_existing=True)
 
 
-def heartbeat(session: Session, claim: Claim, lease: timedelta) -> None:
-    """Extend the lease.
-
-    Raises:
-        FencedError: the claim is over.
-    """
-    now = database_now(session)
-    guard(session, claim, now, lease_until=now + lease)
-
-
-def record_progress(session: Session, claim: Claim, step: int, steps: int) -> None:
-    """Store how far the pack is and tell the experiments that wait for it.
-
-    Raises:
-        FencedError: the claim is over.
-    """
-    record(session, claim, News(progress=(step, steps)))
-
-
-def record_checkpoint(session: Session, claim: Claim, step: int, uri: str, sha256: str) -> None:
-    """Point to the newest checkpoint; crashes are counted from here on.
-
-    Raises:
-        FencedError: the claim is over.
-    """
-    record(session, claim, News(checkpoint=(step, uri, sha256)))
-
-
-def record_measurements(
-    session: Session, claim: Claim, measurements: Sequence[tuple[UUID, Measurement]]
-) -> None:
-    """Append measurements; a point that is already there, from this attempt or an earlier one, is kept.
-
-    Raises:
-        FencedError: the claim is over.
-    """
-    record(session, claim, News(measurements))
-
-
 @dataclass(frozen=True)
 class News:
     """What an attempt has to tell: numbers, the newest checkpoint (step, uri, SHA-256), the newest (step, steps)."""
@@ -155,11 +127,18 @@ class News:
 
 
 def record(
-    session: Session, claim: Claim, news: News, lease: timedelta | None = None, *, is_last: bool = False
+    session: Session,
+    claim: Claim,
+    news: News,
+    lease: timedelta | None = None,
+    *,
+    is_waiting: bool = False,
+    is_last: bool = False,
 ) -> None:
     """Store all of it under one guard, and renew the lease where one is given.
 
     Args:
+        is_waiting: the pack still waits for another one of its slot; said where a lease is renewed.
         is_last: the claim ends in this very transaction, which says more to those who wait than its progress does.
 
     Raises:
@@ -168,12 +147,13 @@ def record(
     now = database_now(session)
     values: dict[str, Any] = {}
     if lease is not None:
-        values["lease_until"] = now + lease
+        values |= {"lease_until": now + lease, "claimed_ahead": is_waiting}
     if news.checkpoint is not None:
         names = ("checkpoint_step", "checkpoint_uri", "checkpoint_sha256")
         values |= zip(names, news.checkpoint, strict=True)
     if news.progress is not None:
         values |= zip(("step", "steps"), news.progress, strict=True)
+        values["claimed_ahead"] = False
     guard(session, claim, now, **values)
     _insert_measurements(session, claim, news.measurements)
     if news.progress is not None and not is_last:
@@ -254,20 +234,6 @@ def announce_artifacts(session: Session, claim: Claim, artifacts: Sequence[Annou
         ],
     )
     return list(replaced)
-
-
-def is_held(session: Session, claim: Claim) -> bool:
-    """Whether the pack's experiment was paused: save, and give the claim back."""
-    return wishes(session, claim).is_held
-
-
-def cancel_requests(session: Session, claim: Claim) -> frozenset[UUID]:
-    """Runs of the claim that shall stop.
-
-    Raises:
-        FencedError: the claim is over.
-    """
-    return wishes(session, claim).cancelled
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Reconciler:
                 continue
             with self._database.writing() as session:
                 wakeups = lifecycle.due_wakeups(
-                    session, self._settings.republish_first, self._settings.republish_cap, _BATCH, queue
+                    session, queue, self._settings.republish_first, self._settings.republish_cap, _BATCH
                 )
             self._publisher.publish(wakeups)
 

@@ -1,9 +1,10 @@
 """What a person may do to an experiment besides cancelling it: pause it, let it go on, try a run again."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from bfc_core.packing import estimate_pack
@@ -14,6 +15,8 @@ from service.runs.moves import Wakeup
 from service.runs.run_counts import RunChange
 from service.runs.settlement import settle, settle_experiment
 from service.runs.transitions import RETRIABLE
+
+_PACKS_A_STATEMENT = 1000
 
 
 class NotPausableError(Exception):
@@ -51,8 +54,7 @@ def pause_experiment(session: Session, experiment_id: UUID) -> Experiment:
         NotPausableError: it is not queued or running.
     """
     now = database_now(session)
-    packs = _held_packs(session, experiment_id)
-    experiment = _held_experiment(session, experiment_id)
+    packs, experiment = _held(session, experiment_id)
     if experiment.paused_at is not None and not experiment.status.is_terminal:
         raise NotPausableError(experiment.id, ExperimentStatus.PAUSED)
     if experiment.status not in {ExperimentStatus.QUEUED, ExperimentStatus.RUNNING}:
@@ -72,8 +74,7 @@ def resume_experiment(session: Session, experiment_id: UUID) -> tuple[Experiment
         NotPausedError: it is not paused.
     """
     now = database_now(session)
-    packs = _held_packs(session, experiment_id)
-    experiment = _held_experiment(session, experiment_id)
+    packs, experiment = _held(session, experiment_id)
     if experiment.paused_at is None or experiment.status.is_terminal:
         raise NotPausedError(experiment.id, experiment.status)
     experiment.paused_at = None
@@ -164,18 +165,34 @@ def _reopen(session: Session, run: Run) -> datetime | None:
     return next((one.paused_at for one in experiments if one.id == run.experiment_id), None)
 
 
-def _held_packs(session: Session, experiment_id: UUID) -> list[Pack]:
-    return list(
-        session.scalars(
-            select(Pack)
-            .where(
-                Pack.experiment_id == experiment_id, Pack.status.in_([PackStatus.QUEUED, PackStatus.RUNNING])
-            )
-            .order_by(Pack.id)
-            .with_for_update(key_share=True)
-            .execution_options(populate_existing=True)
-        )
-    )
+def _held(session: Session, experiment_id: UUID) -> tuple[list[Pack], Experiment]:
+    """Hold an experiment with every pack of it that has not ended, the packs first.
+
+    While we waited for a row somebody may have split a pack, or given a run a fresh one: those are held as well, or a
+    pause would let them run and a resume would leave them behind.
+    """
+    live = Pack.experiment_id == experiment_id, Pack.status.in_([PackStatus.QUEUED, PackStatus.RUNNING])
+    packs = {pack.id: pack for pack in _held_packs(session, *live)}
+    while True:
+        attempt = session.begin_nested()
+        experiment = _held_experiment(session, experiment_id)
+        missed = sorted(set(session.scalars(select(Pack.id).where(*live))) - packs.keys())
+        if not missed:
+            return list(packs.values()), experiment
+        # Whoever holds a pack may wait for the experiment: give it back before the pack is asked for.
+        attempt.rollback()
+        some = Pack.id.in_(missed[:_PACKS_A_STATEMENT])
+        packs |= {pack.id: pack for pack in _held_packs(session, *live, some)}
+
+
+def _held_packs(session: Session, *which: ColumnElement[bool]) -> Sequence[Pack]:
+    return session.scalars(
+        select(Pack)
+        .where(*which)
+        .order_by(Pack.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
 
 
 def _held_experiment(session: Session, experiment_id: UUID) -> Experiment:

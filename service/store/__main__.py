@@ -2,7 +2,7 @@
 
 import sys
 
-from service.config import Settings
+from service.config import read_settings
 from service.store.base import StoreUnavailableError
 from service.store.opening import open_store, probe
 
@@ -10,7 +10,7 @@ from service.store.opening import open_store, probe
 def main() -> int:
     """Try the store; the process's exit code."""
     try:
-        store = open_store(Settings())
+        store = open_store(read_settings())
         probe(store)
     except (StoreUnavailableError, ValueError) as error:
         sys.stderr.write(f"{error}\n")

@@ -10,14 +10,14 @@ pytestmark = [pytest.mark.science, pytest.mark.timeout(1800)]
 
 
 def metrics_of(
-    target: dict[str, object], learner: dict[str, object], dim: int, seeds: list[int]
+    target: dict[str, object], learner: dict[str, object], dim: int, seeds: list[int], n: int = 6000
 ) -> list[Metrics]:
     spec = ExperimentSpec.model_validate(
         {
             "name": "depth",
             "target": {"kind": "hierarchical_quadratic"} | target,
             "learners": [{"kind": "algorithm_1"} | learner],
-            "n": 6000,
+            "n": n,
             "dim": dim,
             "seeds": seeds,
         }
@@ -44,6 +44,18 @@ def test_degree_16_is_recovered_on_most_seeds() -> None:
     }
     found = metrics_of(target, {"steps_per_stage": 1500}, dim=15, seeds=[31, 32, 33, 34, 35])
     assert sum(is_recovered(metrics) for metrics in found) >= 3
+
+
+def test_degree_32_is_learnt() -> None:
+    """The setting of docs/records/2026-11-25-degree-32, on seeds that no record has."""
+    target = {
+        "widths": [3, 2, 2, 1],
+        "alphas": [1, 0.25, 0.08, 0.03],
+        "connections": {2: [1], 3: [2, 0], 4: [3, 1], 5: [4, 0]},
+    }
+    found = metrics_of(target, {}, dim=20, seeds=[8, 9, 10], n=30_000)
+    nmse = sorted(metrics.nmse or 0.0 for metrics in found)
+    assert nmse[1] <= 1e-3
 
 
 def test_degree_8_is_learnt_by_first_order_steps_alone() -> None:

@@ -1,6 +1,7 @@
 """A search for n* over HTTP: rounds follow from results, it ends with an answer, and nothing is run twice."""
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from bfc_core.specs import Metrics, Outcome, Report, RunSpec
 from service.complexity_searches.progress import advance
 from service.database import database_now
 from service.jobs import Publisher
-from service.models import ApiKey
+from service.models import ApiKey, ComplexitySearch
 from tests.service.conftest import Api, serve, settings_for, unknown_id
 from tests.service.test_problems import is_problem
 from tests.service.test_security import key_of
@@ -75,6 +76,15 @@ def test_a_search_ends_with_n_star_of_every_learner_and_dim_and_says_what_it_sav
     assert all(one["reused_runs"] == one["runs"]["total"] for one in experiments)
 
 
+def test_a_search_may_save_more_runs_than_an_experiment_may_have(api: Api) -> None:
+    # 2 learners, 20 dims, 136 sizes, 20 seeds: as one experiment it would be refused.
+    asked = {"dim": list(range(20, 40)), "n_min": 8, "n_max": 10**6, "points_per_doubling": 8, "seeds": 20}
+    search = posted(api, learners=[{"kind": "joint"}, {"kind": "algorithm_1"}], **asked)
+    assert (search["runs"], search["full_grid_runs"]) == (2 * 20 * 20, 2 * 20 * 136 * 20)
+    assert search["id"] in [one["id"] for one in api.get("/v1/complexity").json()["items"]]
+    api.client.post(f"/v1/complexity/{search['id']}/cancel")
+
+
 def test_the_matched_control_beside_layerwise_is_not_taken_for_it(api: Api) -> None:
     def report_of(run: RunSpec) -> Report:
         nmse = 1.0 if run.learner.kind == "matched_compute_control" else 0.1 * 100 / run.n
@@ -83,6 +93,15 @@ def test_the_matched_control_beside_layerwise_is_not_taken_for_it(api: Api) -> N
     done = followed(api, posted(api, learners=[{"kind": "layerwise"}], dim=7), report_of)
     assert [cell["learner"]["kind"] for cell in done["cells"]] == ["layerwise"]
     assert done["cells"][0]["first"]["value"] == pytest.approx(100)
+
+
+def test_classification_can_be_searched_by_its_error(api: Api) -> None:
+    def report_of(run: RunSpec) -> Report:
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=1, error=0.1 * 100 / run.n), seconds=1)
+
+    target = SEARCH["target"] | {"task": "classification"}
+    done = followed(api, posted(api, target=target, metric="error", dim=6), report_of)
+    assert [cell["first"]["value"] for cell in done["cells"]] == pytest.approx([100, 100])
 
 
 def test_a_spent_budget_of_runs_ends_it_and_says_so(api: Api) -> None:
@@ -108,6 +127,33 @@ def test_seeds_are_added_until_the_interval_is_narrow_or_they_are_spent(api: Api
     )
     assert spent["full_grid_runs"] == len(GRID) * 12, "with as many seeds as were used"
     assert spent["runs"] < spent["full_grid_runs"]
+
+
+def test_a_search_that_does_not_fit_any_more_fails_and_keeps_no_other_from_going_on(api: Api) -> None:
+    kernel, joint = posted(api, dim=40, learners=[KERNEL]), posted(api, dim=40, learners=[{"kind": "joint"}])
+    api.finish_all(learned)
+    smaller = api.settings.model_copy(update={"kernel_memory_limit_bytes": 2**16})
+    advance(api.database, Publisher(smaller), smaller)
+    refused = api.get(f"/v1/complexity/{kernel['id']}").json()
+    assert refused["status"] == "failed"
+    assert refused["message"].startswith("round 2 does not fit this deployment any more: kernel_ridge")
+    assert refused["finished_at"] is not None
+    assert api.get(f"/v1/complexity/{joint['id']}").json()["rounds"] == 2
+    assert followed(api, joint)["status"] == "succeeded"
+
+
+def test_a_search_that_cannot_be_read_keeps_no_other_from_going_on(api: Api) -> None:
+    damaged, sound = posted(api, dim=41), posted(api, dim=42)
+    api.finish_all(learned)
+    with api.database.writing() as session:
+        row = session.get_one(ComplexitySearch, UUID(damaged["id"]))
+        spec, row.spec = row.spec, {}
+    advance(api.database, Publisher(api.settings), api.settings)
+    with api.database.writing() as session:
+        session.get_one(ComplexitySearch, UUID(damaged["id"])).spec = spec
+    rounds = [api.get(f"/v1/complexity/{one['id']}").json()["rounds"] for one in (damaged, sound)]
+    assert rounds == [1, 2]
+    assert followed(api, damaged)["status"] == followed(api, sound)["status"] == "succeeded"
 
 
 def test_a_failed_run_fails_the_search(api: Api) -> None:
@@ -146,6 +192,14 @@ def test_searches_are_listed_newest_first(api: Api) -> None:
         ({"learners": [KERNEL], "n_max": 900_000}, "#/learners/0"),
         ({"grid": 3}, "#/grid"),
         ({"max_runs": 15}, "#/max_runs"),
+        ({"metric": "error"}, "#/metric"),
+        (
+            {
+                "learners": [{"kind": "joint", "steps_per_stage": steps} for steps in (10, 20)],
+                "budget": {"steps_per_stage": 30},
+            },
+            "#/learners/1",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused_and_not_stored(api: Api, changes: dict, pointer: str) -> None:

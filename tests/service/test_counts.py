@@ -15,8 +15,8 @@ from service.models import Experiment, ExperimentRun, ExperimentStatus, RunStatu
 from service.runs import claims, lifecycle, settlement, tallies
 from service.runs.resumption import pause_experiment, resume_experiment, retry_run
 from service.runs.run_counts import recounted
-from tests.service.test_lifecycle import DIED, LIMIT, Bench, reports_of
-from tests.service.test_lifecycle import bench as bench
+from tests.service.lifecycle_bench import DIED, LIMIT, Bench, reports_of
+from tests.service.lifecycle_bench import bench as bench
 
 OPS = 10
 """SQLite reports its work every so many instructions of its virtual machine."""
@@ -122,7 +122,7 @@ def test_counts_are_right_however_many_write(bench: Bench) -> None:
     def worker(seed: int) -> None:
         chance = random.Random(seed)
         while (claim := bench.claim(f"host/{seed}/a", timedelta(minutes=5))) is not None:
-            bench.do(claims.record_progress, claim, 1, 2)
+            bench.do(claims.record, claim, claims.News(progress=(1, 2)))
             if chance.random() < 0.3:
                 bench.do(lifecycle.crash, claim, DIED, 100)
             elif chance.random() < 0.3:
@@ -193,7 +193,7 @@ def test_wrong_counts_never_end_an_experiment(bench: Bench) -> None:
 def test_a_change_costs_the_same_in_a_small_and_in_a_large_grid(bench: Bench) -> None:
     def one_pack() -> None:
         claim = bench.claimed()
-        bench.do(claims.record_progress, claim, 1, 2)
+        bench.do(claims.record, claim, claims.News(progress=(1, 2)))
         bench.do(lifecycle.complete, claim, reports_of(claim))
 
     costs = []

@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from bfc_core.specs import ExperimentSpec
+from bfc_core.specs import ExperimentSpec, Outcome, Report
 from service.models import IdempotencyKey
+from service.runs import lifecycle
+from service.runs.moves import Failure
 from tests.service.conftest import SMALL, Api, migrated, serve, settings_for
 
 
@@ -172,3 +174,23 @@ def test_a_database_that_takes_no_more_is_503_until_it_does(api: Api):
     # What the file has room for within its pages is accepted whole.
     assert api.count("experiments") == before + len(answers) - len(refused)
     assert api.post(params={"force": True}).status_code == 202
+
+
+def test_whatever_a_process_wrote_before_it_died_is_stored(api: Api):
+    """PostgreSQL refuses NUL in a text: the end of such an attempt would be tried again for ever."""
+    experiment = api.submitted(learners=[{"kind": "joint"}], seeds=1)
+    failure = Failure("child_died", "it said \0", log="core dumped\0\0")
+    for _ in range(2):
+        claim = api.claim()
+        with api.database.writing() as session:
+            lifecycle.crash(session, claim, failure, crash_limit=2)
+    (run,) = api.get(experiment["links"]["runs"]).json()["items"]
+    assert (run["status"], run["message"]) == (
+        "failed",
+        "2 crashes without progress; the last: it said \N{REPLACEMENT CHARACTER}",
+    )
+    assert api.client.post(f"/v1/runs/{run['id']}/retry").status_code == 202
+    refused = Report(outcome=Outcome.FAILED, seconds=1, message="no \0 here")
+    api.finish_all(lambda _run: refused)
+    (run,) = api.get(experiment["links"]["runs"]).json()["items"]
+    assert run["message"] == "no \N{REPLACEMENT CHARACTER} here"

@@ -68,6 +68,24 @@ def test_learners_of_one_name_are_planned_apart(api: Api):
 
 
 @pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_learners_that_the_budget_makes_equal_are_refused(api: Api, dry_run: str):
+    before = api.count("experiments")
+    learners = [{"kind": "joint", "steps_per_stage": 10}, {"kind": "joint", "steps_per_stage": 20}]
+    answer = api.post(SMALL | {"learners": learners}, params={"dry_run": dry_run})
+    assert (answer.status_code, answer.json()["code"]) == (422, "plan_refused")
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["#/learners/1"]
+    assert api.count("experiments") == before
+
+
+def test_a_label_of_any_length_is_stored(api: Api):
+    terms = [{"kind": "ntk", "depth": 3, "bias_variance": k / 10} for k in range(8)]
+    kernel = {"kind": "sum", "terms": [{"kind": "product", "factors": terms}] * 2}
+    experiment = api.submitted(learners=[{"kind": "kernel_ridge", "kernel": kernel}], seeds=1)
+    (run,) = api.get(experiment["links"]["runs"]).json()["items"]
+    assert run["label"].startswith("kernel_ridge sum of product of ntk depth 3")
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
 def test_a_kernel_beyond_the_memory_limit_is_refused_before_anything_is_stored(api: Api, dry_run: str):
     before = api.count("experiments")
     answer = api.post(SMALL | {"n": [64, 1_000_000]}, params={"dry_run": dry_run})

@@ -13,7 +13,9 @@ from sqlalchemy import create_engine, func, make_url, select, text
 from sqlalchemy.engine import URL
 
 from migrations import upgrade as migrations
-from migrations.upgrade import current_revision, downgrade, newest_revision, upgrade
+from migrations.current import current_revision
+from migrations.newest import is_up_to_date, newest_revision
+from migrations.upgrade import downgrade, upgrade
 from service.database import Database, open_database
 from service.models import Base, Experiment, ExperimentStatus, Report, TallyName
 from service.runs.tallies import differences, read_tallies
@@ -85,6 +87,21 @@ def test_every_version_back_and_forth_keeps_the_work(filled: Database) -> None:
     with filled.reading() as session:
         statuses = set(session.scalars(select(Experiment.status)))
     assert ExperimentStatus.PAUSED not in statuses, "the older version knew no pauses: they go on"
+
+
+def test_the_newest_version_is_known_without_alembic(tmp_path: Path) -> None:
+    assert newest_revision() == ScriptDirectory.from_config(migrations._config()).get_current_head()
+    file = tmp_path / "bfc.db"
+    assert not is_up_to_date(file)
+    assert not file.exists(), "looking makes no database"
+    database = open_database(f"sqlite:///{file}")
+    upgrade(database, "0100")
+    assert not is_up_to_date(file)
+    upgrade(database)
+    assert is_up_to_date(file)
+    database.dispose()
+    file.write_bytes(b"no database, and no error here either: the migration says what is wrong")
+    assert not is_up_to_date(file)
 
 
 def test_a_database_goes_down_to_nothing_and_up_again(filled: Database) -> None:

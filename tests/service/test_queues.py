@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import select
 
 from service.config import Settings
 from service.database import database_now
 from service.metrics import WorkCollector
-from service.models import Worker
+from service.models import Pack, Worker
 from service.runs import lifecycle
 from tests.service.conftest import SMALL, serve, settings_for
 from worker.devices import choose_device, hold_device
@@ -129,11 +130,11 @@ def test_a_lost_wake_up_is_sent_to_the_queue_of_its_pack(split) -> None:
     split.post(SMALL)
     later = timedelta(hours=1)
     with split.database.writing() as session:
-        for pack in session.query(lifecycle.Pack).filter_by(status="queued"):
+        for pack in session.scalars(select(Pack).where(Pack.status == "queued")):
             pack.publish_at -= later
         session.flush()
         assert lifecycle.due_queues(session) == ["train.cpu", "train.gpu"]
-        wakeups = lifecycle.due_wakeups(session, later, later, 10, "train.gpu")
+        wakeups = lifecycle.due_wakeups(session, "train.gpu", later, later, 10)
         assert {wakeup.queue for wakeup in wakeups} == {"train.gpu"}
         assert lifecycle.due_queues(session) == ["train.cpu"]
 

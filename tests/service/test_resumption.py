@@ -1,11 +1,19 @@
 """Pausing, going on and trying again, over HTTP, with claims in the place of a worker."""
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import httpx
 import pytest
+from sqlalchemy.orm import Session
 
 from bfc_core.specs import Outcome, Report, RunSpec
 from service.models import Pack
 from service.runs import claims, lifecycle
 from service.runs.moves import Failure
+from service.runs.resumption import retry_run
 from tests.service.conftest import Api, report
 from tests.service.test_problems import is_problem
 
@@ -41,7 +49,7 @@ def test_what_runs_when_the_pause_comes_is_given_back_and_goes_on(api: Api):
     assert claim is not None
     assert act(api, experiment, "pause").json()["status"] == "running", "a checkpoint is still being saved"
     with api.database.reading() as session:
-        assert claims.is_held(session, claim)
+        assert claims.wishes(session, claim).is_held
     with api.database.writing() as session:
         lifecycle.release(session, claim)
     assert status(api, experiment) == "paused"
@@ -149,3 +157,58 @@ def test_a_higher_priority_runs_first(api: Api):
     api.finish_all()
     assert status(api, low) == "succeeded"
     is_problem(api.post(params={"priority": 101}), 422)
+
+
+def beside(api: Api, first: Callable[[Session], object], act_then: Callable[[], httpx.Response]) -> None:
+    """Do ``first`` in a transaction and send a request that waits for its rows before it is committed."""
+    with ThreadPoolExecutor(1) as requests:
+        with api.database.writing() as session:
+            first(session)
+            asked = requests.submit(act_then)
+            time.sleep(0.5)
+        answer = asked.result()
+    assert answer.status_code == 202, answer.text
+
+
+def test_a_pause_holds_what_a_split_at_the_same_moment_leaves(api: Api):
+    experiment = api.submitted(learners=[{"kind": "joint"}], seeds=3)
+    claim = api.claim()
+    failure = Failure("child_died", "it died")
+    beside(
+        api,
+        lambda session: lifecycle.crash(session, claim, failure, crash_limit=1),
+        lambda: act(api, experiment, "pause"),
+    )
+    assert (status(api, experiment), api.claim()) == ("paused", None)
+    act(api, experiment, "resume")
+    api.finish_all()
+    assert status(api, experiment) == "succeeded"
+
+
+def test_a_resume_lets_go_what_a_split_at_the_same_moment_leaves(api: Api):
+    experiment = api.submitted(learners=[{"kind": "joint"}], seeds=3)
+    claim = api.claim()
+    act(api, experiment, "pause")
+    failure = Failure("child_died", "it died")
+    beside(
+        api,
+        lambda session: lifecycle.crash(session, claim, failure, crash_limit=1),
+        lambda: act(api, experiment, "resume"),
+    )
+    api.finish_all()
+    assert status(api, experiment) == "succeeded"
+
+
+def test_a_pause_holds_a_run_that_is_tried_again_at_the_same_moment(api: Api):
+    experiment = api.submitted(learners=[{"kind": "joint"}], seeds=3)
+    cancelled = api.get(experiment["links"]["runs"]).json()["items"][0]
+    assert api.client.post(f"/v1/runs/{cancelled['id']}/cancel").status_code == 202
+    beside(
+        api,
+        lambda session: retry_run(session, UUID(cancelled["id"])),
+        lambda: act(api, experiment, "pause"),
+    )
+    assert (status(api, experiment), api.claim()) == ("paused", None)
+    act(api, experiment, "resume")
+    api.finish_all()
+    assert status(api, experiment) == "succeeded"

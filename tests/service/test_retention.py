@@ -11,22 +11,19 @@ from service.database import database_now
 from service.runs import claims, lifecycle, retention
 from service.runs.resumption import retry_run
 from tests.service.conftest import Api, report
-from tests.service.test_lifecycle import DIED
+from tests.service.lifecycle_bench import DIED
 
 KEPT = timedelta(days=30)
 
 
 def measured(api: Api, claim: lifecycle.Claim, points: int = 3) -> None:
     with api.database.writing() as session:
-        claims.record_measurements(
-            session,
-            claim,
-            [
-                (run.id, Measurement(name="train_loss", step=step, value=1.0))
-                for run in claim.runs
-                for step in range(points)
-            ],
-        )
+        told = [
+            (run.id, Measurement(name="train_loss", step=step, value=1.0))
+            for run in claim.runs
+            for step in range(points)
+        ]
+        claims.record(session, claim, claims.News(told))
 
 
 def aged(api: Api, days: float, *run_ids: object) -> None:

@@ -1,8 +1,13 @@
 """What an earlier experiment has answered is linked, not run again, and said."""
 
+from uuid import UUID
+
 import httpx
+from sqlalchemy import select
 
 from bfc_core.specs import Outcome, Report
+from service.models import Experiment, Run
+from service.runs.reuse import answered_cells
 from tests.service.conftest import SMALL, Api, report
 
 RBF = {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}
@@ -97,3 +102,33 @@ def test_cancelling_leaves_what_was_reused(api: Api) -> None:
     answer = api.client.post(f"/v1/experiments/{wider['id']}/cancel").json()
     assert answer["status"] == "cancelled"
     assert (answer["runs"]["succeeded"], answer["runs"]["cancelled"]) == (2, 2)
+
+
+def test_controls_that_the_budget_makes_equal_are_run_once_and_found_again(api: Api) -> None:
+    learners = [
+        {"kind": "layerwise", "steps_per_stage": 10},
+        {"kind": "correction_window", "window": 1, "steps_per_stage": 20},
+    ]
+    spec = of("equal controls", learners=learners, budget={"steps_per_stage": 30, "test_samples": 64})
+    first = post(api, spec).json()
+    kinds = [run["learner"]["kind"] for run in api.get(first["links"]["runs"]).json()["items"]]
+    assert kinds.count("matched_compute_control") == len(spec["seeds"])
+    api.finish_all()
+    again = post(api, spec).json()
+    assert (again["status"], again["reused_runs"]) == ("succeeded", first["runs"]["total"])
+
+
+def test_a_number_answers_for_the_code_that_computed_it_not_for_the_code_that_accepted_it(api: Api) -> None:
+    """In the middle of an upgrade one version accepts what workers of another compute."""
+    spec = of("skew")
+    first = post(api, spec).json()
+    with api.database.writing() as session:
+        session.get_one(Experiment, UUID(first["id"])).code_version = "0+of another version"
+        for run in session.scalars(select(Run).where(Run.experiment_id == UUID(first["id"]))):
+            run.cell_hash = f"{run.seed:064d}"
+    api.finish_all()
+    again = post(api, spec).json()
+    assert (again["status"], again["reused_runs"]) == ("succeeded", 2)
+    with api.database.reading() as session:
+        theirs = [f"{seed:064d}" for seed in spec["seeds"]]
+        assert answered_cells(session, theirs) == {}

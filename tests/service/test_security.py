@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from httpx_sse import connect_sse
 from sqlalchemy import select, text
 
 import bfc_client
@@ -296,3 +297,24 @@ def test_every_answer_carries_the_strict_headers(api: Api) -> None:
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_a_stream_ends_when_its_key_does(guarded: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.events.KEY_SECONDS", 0.1)
+    watched, other = key_of(guarded, "watched"), key_of(guarded, "watching too")
+    answer = guarded.client.post("/v1/experiments", json=SMALLER, headers=watched)
+    path = answer.json()["links"]["events"]
+    with (
+        httpx.Client(base_url=guarded.client.base_url, timeout=20) as client,
+        connect_sse(client, "GET", path, headers=watched) as source,
+        connect_sse(client, "GET", path, headers=other) as goes_on,
+    ):
+        events = source.iter_sse()
+        assert next(events).event == "snapshot"
+        with guarded.database.writing() as session:
+            for key in session.scalars(select(ApiKey).where(ApiKey.owner == "watched")).all():
+                repository.revoke(session, key.id)
+        assert [sent.event for sent in events] == [], "cut, and the experiment has not ended"
+        guarded.finish_all()
+        assert [sent.event for sent in goes_on.iter_sse()][-1] == "end"
+    is_problem(guarded.client.get(path, headers=watched), 401)

@@ -18,6 +18,12 @@ class AtOnce(Executor):
         return future
 
 
+class Waiting:
+    """What was claimed; wanted until somebody says otherwise."""
+
+    is_unwanted = False
+
+
 class Slot:
     """A clock, what may be claimed, and what was given back."""
 
@@ -35,29 +41,32 @@ class Slot:
 
 
 def test_the_next_pack_is_claimed_when_the_end_is_near_and_only_once() -> None:
-    slot = Slot("next", "another")
+    waiting = Waiting()
+    slot = Slot(waiting, Waiting())
     for seconds_left in (math.inf, 5.0, 0.21):
         slot.ahead.look(seconds_left)
     assert slot.asked == 0
     for seconds_left in (0.2, 0.1, 0.0):
         slot.ahead.look(seconds_left)
     assert slot.asked == 1
-    assert slot.ahead.taken() == "next"
+    assert slot.ahead.taken() is waiting
     assert slot.ahead.taken() is None
 
 
 def test_a_slot_that_holds_two_claims_takes_no_third() -> None:
-    slot = Slot("next")
+    waiting = Waiting()
+    slot = Slot(waiting)
     slot.may_claim = False
     slot.ahead.look(0.0)
     assert (slot.asked, slot.ahead.taken()) == (0, None)
     slot.may_claim = True
     slot.ahead.look(0.0)
-    assert slot.ahead.taken() == "next"
+    assert slot.ahead.taken() is waiting
 
 
 def test_what_waits_for_an_end_that_does_not_come_is_given_back_and_not_taken_again() -> None:
-    slot = Slot("next", "another")
+    waiting = Waiting()
+    slot = Slot(waiting, Waiting())
     slot.ahead.look(0.1)
     slot.now += PATIENCE_SECONDS
     slot.ahead.look(0.1)
@@ -65,7 +74,20 @@ def test_what_waits_for_an_end_that_does_not_come_is_given_back_and_not_taken_ag
     slot.now += 0.1
     slot.ahead.look(0.1)
     slot.ahead.look(0.0)
-    assert (slot.returned, slot.asked, slot.ahead.taken()) == (["next"], 1, None)
+    assert (slot.returned, slot.asked, slot.ahead.taken()) == ([waiting], 1, None)
+
+
+def test_what_is_not_wanted_any_more_is_given_back_at_once() -> None:
+    """Paused, cancelled or lost: the pack that computes may take hours still."""
+    waiting = Waiting()
+    slot = Slot(waiting, Waiting())
+    slot.ahead.look(0.1)
+    slot.ahead.look(0.1)
+    assert slot.returned == []
+    waiting.is_unwanted = True
+    slot.ahead.look(0.1)
+    slot.ahead.look(0.0)
+    assert (slot.returned, slot.asked, slot.ahead.taken()) == ([waiting], 1, None)
 
 
 def test_an_empty_queue_is_asked_once() -> None:

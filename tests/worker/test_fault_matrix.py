@@ -16,7 +16,8 @@ from kombu import Connection
 from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import OperationalError
 
-from migrations.upgrade import current_revision, newest_revision
+from migrations.current import current_revision
+from migrations.newest import newest_revision
 from service.broker_check import broker_warnings, rabbitmq_warnings
 from service.config import Settings
 from service.database import open_database
@@ -369,6 +370,7 @@ class Stack:
 def test_a_stack_killed_in_the_middle_of_its_work_goes_on_where_it_was(request, tmp_path, victims) -> None:
     stack = Stack(tmp_path / "stack")
     first = stack.up()
+    first_mapped = mapped(first)
     try:
         spec = SPEC | {"learners": [LONG | {"steps_per_stage": 1000}]}
         experiment = httpx.post(f"{stack.url}/v1/experiments", json=spec).json()["id"]
@@ -389,6 +391,11 @@ def test_a_stack_killed_in_the_middle_of_its_work_goes_on_where_it_was(request, 
         stack.wait_until_gone()
         saved = scalar("SELECT max(checkpoint_step) FROM packs")
         second = stack.up()
+        # The database's package brings this one, whose library is seen from outside.
+        assert has_loaded(first_mapped, "pydantic_core"), "it has migrated"
+        assert not has_loaded(mapped(second), "pydantic_core"), (
+            "nothing is to be migrated: nobody waits for that"
+        )
         refused = subprocess.run(
             [sys.executable, "-m", "service.embedded", "--data-dir", str(stack.folder), "--port", "0"],
             cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
@@ -413,6 +420,14 @@ def test_a_stack_killed_in_the_middle_of_its_work_goes_on_where_it_was(request, 
     finally:
         for process in stack.processes():
             process.kill()
+
+
+def mapped(process: subprocess.Popen) -> list[str]:
+    return [file.path for file in psutil.Process(process.pid).memory_maps()]
+
+
+def has_loaded(files: list[str], package: str) -> bool:
+    return any(f"/{package}/" in file for file in files)
 
 
 def wait(fact, seconds: float = 120) -> None:

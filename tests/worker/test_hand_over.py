@@ -3,9 +3,11 @@
 import signal
 import threading
 
+from sqlalchemy import select
+
 from bfc_core.run import execute_pack
 from bfc_core.specs import RunSpec
-from service.models import AttemptOutcome, PackStatus
+from service.models import AttemptOutcome, PackStatus, Run
 from service.store.opening import open_store
 from tests.worker.test_faults import ENDLESS, SHORT
 from worker.child_process import ChildStarter
@@ -94,6 +96,28 @@ def test_what_was_claimed_and_never_begun_goes_back_without_a_mark(embedded) -> 
     [pack] = embedded.packs()
     assert (pack.status, pack.crash_count, pack.worker_id) == (PackStatus.QUEUED, 0, None)
     assert [a.outcome for a in embedded.attempts()] == [AttemptOutcome.RELEASED]
+    embedded.start_worker()
+    assert embedded.wait_for_end(experiment) == "succeeded"
+    embedded.check()
+
+
+def test_packs_that_a_newer_version_accepted_are_left_to_its_workers_and_hold_up_nothing(embedded) -> None:
+    """In the middle of an upgrade the API accepts what an old worker cannot read: here a learner with a new field."""
+    experiment = embedded.submit(SHORT, publish=False, **PACKS)
+    newer = embedded.packs()[1].id
+    with embedded.database.writing() as session:
+        for run in session.scalars(select(Run).where(Run.pack_id == newer)):
+            run.spec = run.spec | {"learner": run.spec["learner"] | {"warp": 9}}
+    old = embedded.start_worker()
+    embedded.wait(lambda: [p.status for p in embedded.packs()].count(PackStatus.FINISHED) == 2)
+    assert [pack.status for pack in embedded.packs() if pack.id == newer] == [PackStatus.QUEUED]
+    assert old.has_said(f"pack.unreadable pack_id={newer}")
+    assert len(embedded.attempts()) == 2
+    with embedded.database.writing() as session:
+        for run in session.scalars(select(Run).where(Run.pack_id == newer)):
+            learner = {name: value for name, value in run.spec["learner"].items() if name != "warp"}
+            run.spec = run.spec | {"learner": learner}
+    assert old.drain() == 0
     embedded.start_worker()
     assert embedded.wait_for_end(experiment) == "succeeded"
     embedded.check()

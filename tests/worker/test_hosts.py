@@ -9,6 +9,7 @@ from service.config import Settings
 from service.models import AttemptOutcome, PackStatus
 from service.store.opening import open_store
 from tests.worker.hosts import CannotIsolateError, Host
+from tests.worker.test_ahead_faults import one_waits
 from tests.worker.test_faults import LONG, undisturbed
 
 pytestmark = [
@@ -88,6 +89,27 @@ def test_a_host_that_is_cut_off_is_replaced_and_writes_nothing_more(deployment, 
     assert store.keys("artifacts") == sorted(
         f"artifacts/{run_id}/1-00000002/predictor.safetensors" for run_id in reports
     )
+
+
+def test_a_host_that_is_cut_off_loses_what_waited_without_a_mark(deployment, bucket, new_host) -> None:
+    first, second = new_host(), new_host()
+    pair = one_waits(deployment, start=lambda: start_on(first, deployment, bucket))
+    first.pull_cable()
+    pair.go_on()
+    start_on(second, deployment, bucket)
+    for experiment in (pair.first, pair.second):
+        assert deployment.wait_for_end(experiment) == "succeeded"
+    first.plug_in()
+    for pack in deployment.packs():
+        lost = f"pack_id={pack.id} fence=1"
+        deployment.wait(
+            lambda lost=lost: (
+                pair.worker.has_said(f"attempt.fenced {lost}") or pair.worker.has_said(f"pack.lost {lost}")
+            )
+        )
+    pair.finish()
+    assert [pack.crash_count for pack in deployment.packs()] == [1, 0]
+    assert {report.fence for report in deployment.reports().values()} == {2}
 
 
 def test_hosts_share_the_work(deployment, bucket, new_host) -> None:

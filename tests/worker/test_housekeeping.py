@@ -16,7 +16,7 @@ from service.models import Tally
 from service.runs import claims, lifecycle, tallies
 from service.store.opening import open_store
 from tests.service.conftest import migrated, settings_for
-from tests.service.test_lifecycle import Bench, reports_of
+from tests.service.lifecycle_bench import Bench, reports_of
 from worker.housekeeping import Housekeeping
 from worker.slots import WorkerSlot
 
@@ -83,7 +83,7 @@ def test_measurements_of_old_runs_are_deleted_if_one_says_so(
     bench.accept(seeds=3)
     claim = bench.claimed()
     point = Measurement(name="train_loss", step=1, value=1.0)
-    bench.do(claims.record_measurements, claim, [(run_id, point) for run_id in claim.run_ids])
+    bench.do(claims.record, claim, claims.News([(run_id, point) for run_id in claim.run_ids]))
     bench.do(lifecycle.complete, claim, reports_of(claim))
     with bench.database.writing() as session:
         session.execute(update(models.Run).values(finished_at=database_now(session) - timedelta(days=31)))

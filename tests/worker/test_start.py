@@ -26,8 +26,8 @@ def loaded(statement: str) -> set[str]:
     ("module", "barred"),
     [
         ("worker.child", (*LATER, "torch._dynamo", "sqlalchemy", "celery")),
-        ("service.app", (*LATER, "torch")),
-        ("worker.process", (*LATER, "numpy", "torch", "alembic", "fastapi")),
+        ("service.app", (*LATER, "torch", "alembic", "vl_convert", "psycopg", "redis")),
+        ("worker.process", (*LATER, "numpy", "torch", "alembic", "fastapi", "psycopg", "redis")),
         ("worker.__main__", (*LATER, "numpy", "torch", "sqlalchemy", "celery")),
         ("service.embedded", (*LATER, "numpy", "torch", "sqlalchemy", "alembic", "pydantic")),
     ],

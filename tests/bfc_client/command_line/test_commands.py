@@ -196,3 +196,17 @@ def test_complexity_of_unfinished_runs_is_empty_and_says_so(bfc):
     shown = bfc("complexity", submitted(bfc))
     assert shown.exit_code == 0
     assert "no result" in shown.stderr
+
+
+def test_a_folder_that_is_none_is_said_in_words(bfc, tmp_path):
+    (tmp_path / "taken").touch()
+    for command in (("up", "--port", "0", "--data-dir", "taken"), ("demo", "--output", "taken")):
+        result = bfc(*command)
+        assert (result.exit_code, result.stderr) == (1, "bfc: taken: File exists\n")
+
+
+def test_an_empty_name_is_no_experiment(bfc):
+    experiment_id = submitted(bfc)
+    refused = bfc("cancel", "")
+    assert (refused.exit_code, "is empty" in refused.stderr) == (2, True)
+    assert json.loads(bfc("show", experiment_id, "--json").stdout)["experiment"]["status"] == "queued"

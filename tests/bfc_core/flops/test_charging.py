@@ -75,7 +75,7 @@ class StopAfter(SilentObserver):
 def test_a_run_that_was_interrupted_counts_what_it_would_have_uninterrupted(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bfc_core.learners.hierarchical.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
     learner = {"kind": "algorithm_1", "batch_size": 32, "width": 8, "steps_per_stage": 200} | changes
     (run,) = runs(learner, n=400)
     whole = execute_pack([run])[0]
@@ -95,7 +95,7 @@ def test_a_run_that_was_interrupted_counts_what_it_would_have_uninterrupted(
 def test_a_checkpoint_that_does_not_say_leaves_the_count_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bfc_core.learners.hierarchical.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
     (run,) = runs({"kind": "algorithm_1", "batch_size": 32, "width": 8, "steps_per_stage": 200}, n=96)
     save = CheckpointFolder.save
 

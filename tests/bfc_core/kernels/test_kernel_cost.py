@@ -115,7 +115,7 @@ def test_a_runs_estimate_comes_from_the_plan(learner: dict, seconds: tuple[float
     estimate = estimate_run(run)
     assert seconds[0] < estimate.seconds < seconds[1]
     if "kernel" not in learner:
-        planned = feature_machine_memory_bytes(4000, run.budget.test_samples)
+        planned = feature_machine_memory_bytes(4000, run.budget.test_samples, 20)
     else:
         dim = 40 if learner.get("feature_map") == "quadratic" else 20
         planned = kernel_ridge_memory_bytes(run.learner, 4000, dim, run.budget.test_samples)

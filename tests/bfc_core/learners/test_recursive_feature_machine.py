@@ -167,7 +167,7 @@ def test_progress_may_stop_the_fit() -> None:
 def test_more_memory_than_allowed_is_refused_before_work() -> None:
     learner = RecursiveFeatureMachine(kind="recursive_feature_machine")
     x, called = normal(50), []
-    limit = feature_machine_memory_bytes(50, 0) - 1
+    limit = feature_machine_memory_bytes(50, 0, DIM) - 1
     with pytest.raises(ResourceLimitExceeded, match="recursive_feature_machine on 50 samples"):
         fit_recursive_feature_machine(
             learner, x, target(x), torch.Generator(), lambda *count: called.append(count), limit

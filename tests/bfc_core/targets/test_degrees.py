@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bfc_core.evaluation import DEGREE_ROWS, Problem, measure, pose
+from bfc_core.evaluation import Problem, measure, pose
 from bfc_core.inputs import draw_inputs
 from bfc_core.metrics.regression import degree_coefficients
 from bfc_core.run import execute_pack
@@ -22,6 +22,7 @@ from bfc_core.specs import (
 )
 from bfc_core.targets.build import build_target
 from bfc_core.targets.degrees import degree_parts
+from bfc_core.truth import FIRST_ROWS
 
 GAUSSIAN = GaussianInputs(kind="gaussian")
 TWO_LEVELS = HierarchicalQuadratic(kind="hierarchical_quadratic", widths=(3, 2), alphas=(1, 0.3))
@@ -94,7 +95,7 @@ def problem_of(target: AnyTarget, dim: int = 6, inputs: object = GAUSSIAN) -> Pr
                 "n": 32,
                 "dim": dim,
                 "seed": 5,
-                "budget": {"test_samples": DEGREE_ROWS},
+                "budget": {"test_samples": FIRST_ROWS},
             }
         )
     )

@@ -89,7 +89,7 @@ def test_every_class_is_a_regression_of_its_own() -> None:
         ({"dim": 32}, "have dim 64"),
         ({"inputs": {"kind": "gaussian"}}, "belong together"),
         ({"target": {"kind": "worked_example_1"}}, "belong together"),
-        ({"learner": {"kind": "nearest_neighbours"}}, "images have classes"),
+        ({"learner": {"kind": "nearest_neighbours"}}, "images has classes"),
         ({"learner": {"kind": "algorithm_1"}}, "has none"),
         ({"learner": MYRTLE | {"feature_map": "quadratic"}}, "feature_map must be"),
         ({"learner": {"kind": "sequential_kernel", "kernel": MYRTLE["kernel"]}}, "a kernel on images cannot"),

@@ -172,7 +172,7 @@ class StopAfter(SilentObserver):
 
 @pytest.mark.parametrize("stop", [1, 2500])
 def test_resumed_equals_uninterrupted(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bfc_core.learners.exact_algorithm_1.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
     runs = pack()
     whole = [facts(report) for report in execute_pack(runs)]
     with pytest.raises(PackInterrupted):

@@ -90,7 +90,7 @@ class StopAfter(SilentObserver):
 def test_resumed_equals_uninterrupted_to_the_last_bit(
     stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bfc_core.learners.hierarchical.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
     pack = packs_of(runs([{"kind": "algorithm_1"}, {"kind": "layerwise"}], n=64))[0]
     whole = execute_pack(pack)
     with pytest.raises(PackInterrupted):
@@ -118,7 +118,7 @@ class CancelFrom(SilentObserver):
 
 
 def test_a_cancelled_run_leaves_its_mates_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bfc_core.learners.hierarchical.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
     pack = packs_of(runs(small([{"kind": "joint"}]), n=64))[0]
     kept = execute_pack(pack)[1]
     reports = execute_pack(pack, CancelFrom(0))

@@ -129,7 +129,7 @@ def short(search: dict[str, object], seeds: list[int]) -> list[RunSpec]:
 def test_an_interrupted_search_goes_on_where_it_was(
     share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bfc_core.learners.hierarchical.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
     pack = short(TWO_WIRINGS, [3, 4])
     whole = execute_pack(pack)
     first, second = Notebook(share), Notebook()

@@ -103,7 +103,7 @@ class StopAfter(SilentObserver):
 def test_a_plateau_survives_an_interruption(
     stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bfc_core.learners.hierarchical.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
     runs = pack()
     whole = [numbers(report) for report in execute_pack(runs)]
     with pytest.raises(PackInterrupted):

@@ -1,0 +1,127 @@
+"""Levels that add so little to the labels that nothing of them can be learnt, told before anything is trained.
+
+Entries of S*_ℓ have mean square 1, so what level ℓ adds to a label is α_ℓ k_ℓ in the mean; its *share* here is that
+over the sum of all levels. Three things can be larger:
+
+- *rounding* of the numbers in which a network is trained;
+- *noise*: n samples average label noise of σ standard deviations down to about σ √(p/n), where p are the parameters
+  of the level's K;
+- *λ₆*: where α_ℓ² is small beside it, the penalty on the norms outweighs all that the level could explain.
+
+These are orders of magnitude, for warnings: nothing is refused for them. A level of α = 0 is a null twin and faint on
+purpose. Measured in docs/records/2026-11-28-faint-levels.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+from bfc_core.specs import (
+    LOWEST_LEVEL,
+    AlgorithmOne,
+    Hierarchy,
+    LabelledTarget,
+    Recipe,
+    RunSpec,
+    hierarchy_of,
+)
+
+ROUNDING = {"float32": 2.0**-24, "float64": 2.0**-53}
+"""Half a unit in the last place of 1."""
+
+OUTWEIGHED = 1.0
+"""α_ℓ² over λ₆ below which nothing of a level was learnt."""
+
+Reason = Literal["rounding", "noise", "norms"]
+
+
+@dataclass(frozen=True)
+class FaintLevel:
+    """A level of a run's target that cannot be learnt, and why."""
+
+    run: RunSpec
+    level: int
+    alpha: float
+    share: float
+    reason: Reason
+
+    def __str__(self) -> str:
+        """A sentence with a way out."""
+        learner = self.run.learner
+        assert isinstance(learner, Recipe)
+        adds = f"level {self.level} (alpha {self.alpha:g}) adds about {self.share:.0e} of the labels"
+        match self.reason:
+            case "rounding":
+                other = ", or set precision to 'float64'" if learner.precision == "float32" else ""
+                return f"{adds}, less than the rounding of {learner.precision}: raise its alpha{other}"
+            case "noise":
+                assert isinstance(self.run.target, LabelledTarget)
+                return (
+                    f"{adds}, less than {self.run.n} samples can tell from label noise of "
+                    f"{self.run.target.label_noise:g}: raise its alpha or n, or lower label_noise"
+                )
+            case "norms":
+                return (
+                    f"level {self.level} (alpha {self.alpha:g}) is outweighed by the penalty on the norms "
+                    f"(wide_norm_weight {learner.wide_norm_weight:g}): multiply all alphas by one factor, which "
+                    "only changes the unit of the labels, or the norm weights by its square"
+                )
+
+
+def faint_levels(run: RunSpec) -> list[FaintLevel]:
+    """The levels of which a hierarchical learner will learn nothing, the strongest reason of each."""
+    if not isinstance(run.learner, Recipe):
+        return []
+    told = hierarchy_of(run.target)
+    total = sum(alpha * told.widths[level] for level, alpha in told.alphas.items())
+    found = []
+    for level, alpha in told.alphas.items():
+        if alpha == 0 or (level > LOWEST_LEVEL and _is_twin(run)):
+            continue
+        share = alpha * told.widths[level] / total
+        reason = next(_reasons(run, run.learner, told, level, share), None)
+        if reason is not None:
+            found.append(FaintLevel(run, level, alpha, share, reason))
+    return found
+
+
+def in_words(runs: Sequence[RunSpec]) -> list[str]:
+    """One sentence for every level and reason among the runs of an experiment, for the largest alpha and n of it."""
+    found: defaultdict[tuple[int, Reason], list[FaintLevel]] = defaultdict(list)
+    for run in _distinct(runs):
+        for faint in faint_levels(run):
+            found[faint.level, faint.reason].append(faint)
+    return [str(max(faints, key=lambda faint: (faint.alpha, faint.run.n))) for faints in found.values()]
+
+
+def _reasons(run: RunSpec, learner: Recipe, told: Hierarchy, level: int, share: float) -> Iterator[Reason]:
+    if share < ROUNDING[learner.precision]:
+        yield "rounding"
+    target = run.target
+    if not isinstance(target, LabelledTarget) or target.task == "classification":
+        return
+    if share < target.label_noise * sqrt(_parameters(told, level, run.dim) / run.n):
+        yield "noise"
+    is_practical = not isinstance(learner, AlgorithmOne) or learner.mode == "practical"
+    if is_practical and told.alphas[level] ** 2 < OUTWEIGHED * learner.wide_norm_weight:
+        yield "norms"
+
+
+def _parameters(told: Hierarchy, level: int, dim: int) -> int:
+    """Entries of K_ℓ."""
+    read = sum(
+        dim if source < LOWEST_LEVEL else told.widths[source] * (told.widths[source] + 1) // 2
+        for source in told.connections[level]
+    )
+    return told.widths[level] * read
+
+
+def _is_twin(run: RunSpec) -> bool:
+    return isinstance(run.target, LabelledTarget) and run.target.null_twin is not None
+
+
+def _distinct(runs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The runs that differ in more than their seed."""
+    return list({(run.target.canonical_json(), run.learner, run.n, run.dim): run for run in runs}.values())
