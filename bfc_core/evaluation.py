@@ -23,9 +23,6 @@ from bfc_core.targets.data_sets import UnknownFunction, draw_rows
 from bfc_core.targets.forms import level_forms
 from bfc_core.truth import FIRST_ROWS, Degrees, Truth
 
-DEGREE_ROWS = FIRST_ROWS
-"""Rows on which a predictor is taken apart by degree: always the first of the test samples."""
-
 CONSTANT = 1e-12
 """A target that varies by less than this share of its size varies by rounding."""
 
@@ -187,7 +184,7 @@ def _measured(
         accuracy = accuracy_of(predicted, problem.test_y)
         scaled, predicted = calibrated(predicted, problem.test_x[:, 0]), labels_of(predicted)
     coefficients = rows.directions.coefficients(scaled)
-    by_degree = truth.degree_basis.coefficients(scaled[:DEGREE_ROWS])
+    by_degree = truth.degree_basis.coefficients(scaled[:FIRST_ROWS])
     return Metrics(
         nmse=normalised_mse(predicted, problem.test_y),
         accuracy=accuracy,
