@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import isfinite
 
 import torch
 from jaxtyping import Float
@@ -111,8 +112,14 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
         flops=None if fitted.flops is None else fitted.flops + counter.flops,
         selection=fitted.selection,
         warnings=fitted.warnings,
-        message="the predictor is not finite on fresh samples; try a smaller step_size" if diverged else None,
+        message=_not_finite(fitted) if diverged else None,
     )
+
+
+def _not_finite(fitted: Fitted) -> str:
+    """What to try depends on whether steps were taken at all."""
+    advice = "; try a smaller step_size" if fitted.steps else ""
+    return f"the predictor is not finite on fresh samples{advice}"
 
 
 def measure(predictor: Predictor, problem: Problem) -> Metrics:
@@ -120,10 +127,16 @@ def measure(predictor: Predictor, problem: Problem) -> Metrics:
     return _measured(predictor, predictor(problem.test_x), problem)
 
 
+def _explained(beta: float) -> float:
+    """1 − (1 − β)², −∞ where a float's power would refuse to be so large."""
+    return 1 - (1 - beta) * (1 - beta)
+
+
 def _measured(
     predictor: Predictor, predicted: Float[Tensor, " t"] | Float[Tensor, "t c"], problem: Problem
 ) -> Metrics:
-    if not bool(predicted.isfinite().all()):
+    # A prediction whose square is no number has no error either.
+    if not isfinite(float(predicted.double().square().mean())):
         return Metrics(nmse=None)
     if problem.test_y.ndim > 1:
         share = class_accuracy_of(predicted, problem.test_y)
@@ -147,9 +160,9 @@ def _measured(
         accuracy=accuracy,
         error=None if accuracy is None else 1 - accuracy,
         level_coefficient=dict(coefficients),
-        variance_explained={level: 1 - (1 - beta) ** 2 for level, beta in coefficients.items()},
+        variance_explained={level: _explained(beta) for level, beta in coefficients.items()},
         degree_coefficient=dict(by_degree),
-        degree_variance_explained={degree: 1 - (1 - beta) ** 2 for degree, beta in by_degree.items()},
+        degree_variance_explained={degree: _explained(beta) for degree, beta in by_degree.items()},
         feature_error={level: feature_error(feature, true[level]) for level, feature in found.items()},
         feature_error_scale_free={
             level: feature_error_scale_free(feature, true[level]) for level, feature in found.items()
