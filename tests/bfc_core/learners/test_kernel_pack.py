@@ -96,7 +96,7 @@ IMAGES = RunSpec.model_validate(
         "n": 64,
         "dim": 16,
         "seed": 0,
-        "budget": {"test_samples": 700},
+        "budget": {"test_samples": 150},
     }
 )
 
