@@ -234,8 +234,8 @@ def _pooled(pixels: Pixels) -> Pixels:
 def _advance(q: Pixels, scale: Tensor) -> Tensor:
     """Overwrite the covariance by that after the ReLU, √(ab) = ``scale``; return E φ′φ′. ``scale`` is used up.
 
-    Parallel patches are common in images (a single bright pixel, equal images), and rounding would show them at an angle
-    of 1e-8: what is within ``ROUNDING`` of 0 or π is 0 or π.
+    Parallel patches are common in images (a single bright pixel, equal images), and rounding would show them at an
+    angle of 1e-8: what is within ``ROUNDING`` of 0 or π is 0 or π.
     """
     widened = 1 + ROUNDING * torch.finfo(q.dtype).eps
     sine = torch.sub(scale, q, alpha=widened).clamp_min_(0.0).sqrt_()

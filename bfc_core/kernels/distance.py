@@ -37,9 +37,7 @@ def squared_distances(
     return distances
 
 
-def distances_of_pairs(
-    x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs
-) -> Float[Tensor, " p"]:
+def distances_of_pairs(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs) -> Float[Tensor, " p"]:
     """‖x_i − z_j‖ of p pairs, close ones to the last digits."""
     if MANY * len(pairs[0]) > len(x) * len(z):
         return squared_distances(x, z)[pairs].sqrt_()
@@ -55,8 +53,10 @@ def separations(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tenso
 def without_offset(
     x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """The same rows, both shifted to z's mean if that is far from the origin: distances are differences of small
-    numbers then. Other rows are given back as they are: one outlier would move all others away from the origin.
+    """The same rows, both shifted to z's mean if that is far from the origin.
+
+    Distances are differences of small numbers then. Other rows are given back as they are: one outlier would move all
+    others away from the origin.
     """
     if len(z) == 0:
         return x, z
@@ -74,9 +74,7 @@ def _by_product(
     return torch.addmm(squares, x, z.mT, alpha=-2.0), squares
 
 
-def _by_differences(
-    x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs
-) -> Float[Tensor, " p"]:
+def _by_differences(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs) -> Float[Tensor, " p"]:
     """‖x_i − z_j‖² of p pairs, as many at a time as their rows take the memory of a block."""
     rows, columns = pairs
     squares = torch.empty(len(rows), dtype=x.dtype, device=x.device)

@@ -163,7 +163,8 @@ def absolute_ridges(
     """
     if mean_diagonal == 0:
         raise KernelNotPositiveDefinite(
-            "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other inputs"
+            "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other "
+            "inputs"
         )
     ridges = sorted(DEFAULT_RIDGES if relative is None else relative)
     return torch.tensor(ridges, dtype=like.dtype, device=like.device) * mean_diagonal
@@ -232,9 +233,7 @@ def solve_by_eigendecomposition(
             together = (shrunk[:, some, None] * projected[:, None, :]).flatten(1)
             coefficients = (vectors[rows] @ together).reshape(len(shares), -1, projected.shape[1])
             path.add(rows, some, coefficients, shares[:, some])
-    chosen, weights = _chosen_weights(
-        path.errors(criterion), ridges, centred, decomposed, projected
-    )
+    chosen, weights = _chosen_weights(path.errors(criterion), ridges, centred, decomposed, projected)
     return RidgeSolution(ridges, path.loo_mse(), chosen, weights, centred.mean, path.gcv())
 
 
@@ -295,9 +294,7 @@ def solve_by_feature_blocks(
                 right_hand_sides[rows, None, :] - fitted,
                 _shares(scores, shrunk[:, some], least_share),
             )
-    chosen, weights = _chosen_weights(
-        path.resolved_errors(criterion), ridges, centred, decomposed, projected
-    )
+    chosen, weights = _chosen_weights(path.resolved_errors(criterion), ridges, centred, decomposed, projected)
     return RidgeSolution(ridges, path.loo_mse(), chosen, weights, centred.mean, path.gcv())
 
 

@@ -136,7 +136,9 @@ def fit_candidates(
     best = candidates[0]
     with watched(steps.alive):
         if len(candidates) > 1:
-            errors = _screened([candidate.kernel for candidate in candidates], inputs, targets, options, steps)
+            errors = _screened(
+                [candidate.kernel for candidate in candidates], inputs, targets, options, steps
+            )
             best = candidates[errors.index(min(errors))]
             warnings.extend(_bandwidth_warnings([candidate.choice for candidate in candidates], errors))
             selection["bandwidth_at_edge"] = bool(warnings)
@@ -177,7 +179,7 @@ def _check(inputs: Float[Tensor, "n p"], targets: Float[Tensor, "n c"]) -> None:
     for name, values in (("inputs", inputs), ("targets", targets)):
         if not bool(values.isfinite().all()):
             raise KernelNotPositiveDefinite(f"the {name} hold values that are not finite")
-    if len(inputs) < 2:
+    if len(inputs) == 1:
         raise KernelNotPositiveDefinite("leave-one-out needs at least two samples")
 
 

@@ -121,7 +121,9 @@ def fit_recursive_feature_machine(
         split = _Split.of(inputs, targets, order[:FEATURE_MACHINE_SUBSAMPLE], fraction)
         screened = ranked = _ranked(candidates, split, learner, steps)
         if is_subsampled:
-            ranked = _ranked(screened[:finalists], _Split.of(inputs, targets, order, fraction), learner, steps)
+            ranked = _ranked(
+                screened[:finalists], _Split.of(inputs, targets, order, fraction), learner, steps
+            )
         best = ranked[0]
         metric, kept = _metric_of_all(best, inputs, targets, learner, steps)
         kernel = LaplaceKernel(best.bandwidth, metric)

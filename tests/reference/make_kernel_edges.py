@@ -52,9 +52,7 @@ ROWS: dict[str, Row] = {
     "1e6 x + 1e-5": nudged(times(1e6, X), 1e-5),
     "1e6 y": times(1e6, Y),
 }
-PAIRS = [
-    ("x", other) for other in ROWS
-] + [
+PAIRS = [("x", other) for other in ROWS] + [
     ("-x + 1e-8", "2x"),
     ("0", "0 again"),
     ("1e-5 x", "1e-5 y"),

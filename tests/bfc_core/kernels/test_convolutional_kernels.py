@@ -159,21 +159,23 @@ def test_the_plan_knows_what_average_pooling_costs() -> None:
 Covariance = dict[tuple[int, int, int, int], float]
 
 
-def recursion_by_hand(kernel: ConvolutionalKernel, x: Tensor, z: Tensor) -> float:
+def recursion_by_hand(kernel: ConvolutionalKernel, x: Tensor, z: Tensor) -> float:  # noqa: C901 - the definition
     """The definition, one pair of pixels and one tap at a time."""
     height, width, channels = kernel.image
     images = {"x": x.reshape(kernel.image).tolist(), "z": z.reshape(kernel.image).tolist()}
 
     def start(first: str, second: str) -> Covariance:
         return {
-            (i, j, k, m): sum(a * b for a, b in zip(images[first][i][j], images[second][k][m], strict=True)) / channels
+            (i, j, k, m): sum(a * b for a, b in zip(images[first][i][j], images[second][k][m], strict=True))
+            / channels
             for i, j, k, m in product(range(height), range(width), range(height), range(width))
         }
 
     def averaged(of: Covariance) -> Covariance:
         reach = range(-(kernel.taps // 2), kernel.taps // 2 + 1)
         return {
-            (i, j, k, m): sum(of.get((i + u, j + v, k + u, m + v), 0.0) for u in reach for v in reach) / kernel.taps**2
+            (i, j, k, m): sum(of.get((i + u, j + v, k + u, m + v), 0.0) for u in reach for v in reach)
+            / kernel.taps**2
             for i, j, k, m in of
         }
 
@@ -196,7 +198,10 @@ def recursion_by_hand(kernel: ConvolutionalKernel, x: Tensor, z: Tensor) -> floa
             tangent = None if tangent is None else pooled(tangent)
             continue
         pairs = {
-            name: {at: kernel.weight_variance * value + kernel.bias_variance for at, value in averaged(of).items()}
+            name: {
+                at: kernel.weight_variance * value + kernel.bias_variance
+                for at, value in averaged(of).items()
+            }
             for name, of in pairs.items()
         }
         followed = pairs["xz"] if tangent is None else averaged(tangent)
@@ -254,10 +259,10 @@ def test_equal_images_are_as_exact_off_the_diagonal(name: str, bias: float, size
 
 def test_parallel_patches_have_the_angle_zero_to_the_last_digits() -> None:
     """Images of one pixel each: every patch is parallel to every other, and the kernel a product of their values."""
-    kernel = kernel_of("cntk average", image=[3, 3, 1], depth=1, bias_variance=0.0, taps=1, weight_variance=2.0)
+    kernel = kernel_of(
+        "cntk average", image=[3, 3, 1], depth=1, bias_variance=0.0, taps=1, weight_variance=2.0
+    )
     x = torch.rand(5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.1
     # K = 2 a b, Θ = 2 a b / 2 after a ReLU at angle 0; the readout doubles: 2 (a b + a b).
     means = x.mean(1)
-    torch.testing.assert_close(
-        kernel.gram(x, x.clone()), 4 * torch.outer(means, means), rtol=1e-13, atol=0
-    )
+    torch.testing.assert_close(kernel.gram(x, x.clone()), 4 * torch.outer(means, means), rtol=1e-13, atol=0)

@@ -84,7 +84,9 @@ def test_tables_of_strided_rows_one_row_and_no_rows_are_the_same_numbers(case: d
         assert not rows.is_contiguous()
         assert_reference_values(case, kernel.gram(rows))
     for i, j in PAIRS[:10]:
-        assert_reference_values({"kernel": case["kernel"], "values": []} | _one(case, i, j), _lone(kernel, i, j))
+        assert_reference_values(
+            {"kernel": case["kernel"], "values": []} | _one(case, i, j), _lone(kernel, i, j)
+        )
     assert kernel.gram(ROWS[:1]).shape == (1, 1)
     assert kernel.gram(ROWS[:0]).shape == (0, 0)
     assert kernel.gram(ROWS, ROWS[:0]).shape == (len(ROWS), 0)
@@ -125,7 +127,10 @@ def test_rows_far_from_the_origin_keep_their_distances(kernel: Kernel) -> None:
     shifted = x + shift
     torch.testing.assert_close(kernel.gram(shifted), kernel.gram(shifted - shift), rtol=1e-12, atol=0)
     torch.testing.assert_close(
-        kernel.gram(shifted[:9], shifted), kernel.gram(shifted[:9] - shift, shifted - shift), rtol=1e-12, atol=0
+        kernel.gram(shifted[:9], shifted),
+        kernel.gram(shifted[:9] - shift, shifted - shift),
+        rtol=1e-12,
+        atol=0,
     )
 
 
@@ -161,6 +166,9 @@ def test_many_parallel_rows_agree_with_the_diagonal_of_each(dim: int, bias: floa
     if bias == 0:
         norms = multiples.norm(dim=1)
         torch.testing.assert_close(
-            gram, torch.outer(norms, norms) * float(kernel.diagonal(x)) / float(x.square().sum()), rtol=1e-12, atol=0
+            gram,
+            torch.outer(norms, norms) * float(kernel.diagonal(x)) / float(x.square().sum()),
+            rtol=1e-12,
+            atol=0,
         )
     assert float(torch.linalg.eigvalsh(gram)[0]) > -1e-12 * float(gram.diagonal().sum())

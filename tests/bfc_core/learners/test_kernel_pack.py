@@ -109,6 +109,7 @@ class CancelAt(SilentObserver):
         self.steps: list[int] = []
 
     def progressed(self, step: int, steps: int) -> None:
+        assert 0 <= step <= steps
         self.steps.append(step)
 
     def cancelled(self) -> frozenset[int]:

@@ -244,7 +244,9 @@ def test_values_that_are_not_finite_are_refused_before_any_work(solver: dict, ba
         x, called = normal(30), []
         y = target(x)
         (x if of_inputs else y)[7] = bad
-        with pytest.raises(KernelNotPositiveDefinite, match=f"the {'inputs' if of_inputs else 'targets'} hold"):
+        with pytest.raises(
+            KernelNotPositiveDefinite, match=f"the {'inputs' if of_inputs else 'targets'} hold"
+        ):
             fit_kernel_ridge(learner, x, y, lambda *counts, called=called: called.append(counts), None)
         assert called == []
 
@@ -307,7 +309,9 @@ def test_inputs_of_any_size_are_fitted_by_a_homogeneous_kernel(factor: float) ->
     learner = KernelRidge.model_validate(
         {"kind": "kernel_ridge", "kernel": {"kind": "ntk", "bias_variance": 0}, "criterion": "gcv"}
     )
-    plain, scaled = (fit_kernel_ridge(learner, f * x, target(x), lambda *_: None, None) for f in (1.0, factor))
+    plain, scaled = (
+        fit_kernel_ridge(learner, f * x, target(x), lambda *_: None, None) for f in (1.0, factor)
+    )
     fresh = normal(20, seed=1)
     assert scaled.selection["gcv"] == pytest.approx(plain.selection["gcv"])
     torch.testing.assert_close(scaled(factor * fresh), plain(fresh), rtol=1e-6, atol=1e-6)
