@@ -1,6 +1,7 @@
 """From a run's spec to its samples, and from a fitted predictor to its report."""
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -152,8 +153,14 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
         flops=None if fitted.flops is None else fitted.flops + counter.flops,
         selection=fitted.selection,
         warnings=fitted.warnings,
-        message="the predictor is not finite on fresh samples; try a smaller step_size" if diverged else None,
+        message=_not_finite(fitted) if diverged else None,
     )
+
+
+def _not_finite(fitted: Fitted) -> str:
+    """What to try depends on whether steps were taken at all."""
+    advice = "; try a smaller step_size" if fitted.steps else ""
+    return f"the predictor is not finite on fresh samples{advice}"
 
 
 def measure(predictor: Predictor, problem: Problem) -> Metrics:
@@ -164,7 +171,8 @@ def measure(predictor: Predictor, problem: Problem) -> Metrics:
 def _measured(
     predictor: Predictor, predicted: Float[Tensor, " t"] | Float[Tensor, "t c"], problem: Problem
 ) -> Metrics:
-    if not bool(predicted.isfinite().all()):
+    # A prediction whose square is no number has no error either.
+    if not isfinite(float(predicted.double().square().mean())):
         return Metrics(nmse=None)
     if problem.test_y.ndim > 1:
         share = class_accuracy_of(predicted, problem.test_y)

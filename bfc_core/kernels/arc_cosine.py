@@ -43,7 +43,7 @@ class ArcCosineKernel(Kernel):
         angle, turn = angles_of_pairs(x, z, pairs)
         if self.order == 0:
             return turn / pi
-        norms = x.norm(dim=1)[pairs[0]] * z.norm(dim=1)[pairs[1]]
+        norms = x.square().sum(1).sqrt()[pairs[0]] * z.square().sum(1).sqrt()[pairs[1]]
         return norms * sine_and_turned_cosine(angle, turn) / pi
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

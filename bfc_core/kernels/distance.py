@@ -53,8 +53,10 @@ def separations(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tenso
 def without_offset(
     x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """The same rows, both shifted to z's mean if that is far from the origin: distances are differences of small
-    numbers then. Other rows are given back as they are: one outlier would move all others away from the origin.
+    """The same rows, both shifted to z's mean if that is far from the origin.
+
+    Distances are differences of small numbers then. Other rows are given back as they are: one outlier would move all
+    others away from the origin.
     """
     if len(z) == 0:
         return x, z

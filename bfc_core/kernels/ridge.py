@@ -163,7 +163,8 @@ def absolute_ridges(
     """
     if mean_diagonal == 0:
         raise KernelNotPositiveDefinite(
-            "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other inputs"
+            "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other "
+            "inputs"
         )
     ridges = sorted(DEFAULT_RIDGES if relative is None else relative)
     return torch.tensor(ridges, dtype=like.dtype, device=like.device) * scale_of(mean_diagonal)

@@ -20,6 +20,7 @@ from bfc_core.errors import (
 from bfc_core.evaluation import Problem, report_of
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import shared_memory_bytes
+from bfc_core.kernels.pulse import watched
 from bfc_core.kernels.shared import EigendecompositionFolder, SharedGrams
 from bfc_core.learners.baseline import FitContext, FittedFunction
 from bfc_core.learners.baselines import fit_baseline
@@ -130,17 +131,19 @@ class KernelPack:
         posed = time.monotonic()
         counter = FlopCounter()
         try:
-            with counter:
-                fitted = self._fit(run, problem)
+            try:
+                with counter:
+                    fitted = self._fit(run, problem)
+            except KernelNotPositiveDefinite as error:
+                fitted = Fitted(Outcome.DIVERGED, None, message=str(error))
+            fitted = replace(fitted, flops=counter.flops)
+            solved = time.monotonic()
+            with watched(lambda: self._check_wanted(run)):
+                report = report_of(fitted, problem, seconds=0.0)
         except RunNoLongerWanted:
             return Report(
                 outcome=Outcome.CANCELLED, seconds=time.monotonic() - started, message="cancelled on request"
             )
-        except KernelNotPositiveDefinite as error:
-            fitted = Fitted(Outcome.DIVERGED, None, message=str(error))
-        fitted = replace(fitted, flops=counter.flops)
-        solved = time.monotonic()
-        report = report_of(fitted, problem, seconds=0.0)
         times = {"seconds": time.monotonic() - started, "solve_seconds": solved - posed}
         report = report.model_copy(update=times)
         if report.metrics is not None and report.metrics.nmse is not None:
@@ -153,6 +156,13 @@ class KernelPack:
             )
         return report
 
+    def _check_wanted(self, run: int) -> None:
+        """Asked often, while a run is fitted and while it predicts."""
+        if self.observer.stop_requested():
+            raise PackInterrupted(f"stopped in run {run + 1} of {len(self.specs)}")
+        if run in self.observer.cancelled():
+            raise RunNoLongerWanted
+
     def _fit(self, run: int, problem: Problem) -> Fitted:
         furthest = 0
 
@@ -162,10 +172,7 @@ class KernelPack:
             # A learner of several stages counts each from zero; what is shown never goes back.
             furthest = max(furthest, math.floor(parts * solved / max(systems, 1)))
             self.observer.progressed(parts * run + furthest, parts * len(self.specs))
-            if self.observer.stop_requested():
-                raise PackInterrupted(f"stopped in run {run + 1} of {len(self.specs)}")
-            if run in self.observer.cancelled():
-                raise RunNoLongerWanted
+            self._check_wanted(run)
 
         learner = self.specs[run].learner
         fitted: FittedKernel | FittedFeatureMachine | FittedFunction
