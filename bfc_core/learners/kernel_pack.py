@@ -13,6 +13,7 @@ from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import (
     BfcError,
     DataSetUnusable,
+    KernelNotFinite,
     KernelNotPositiveDefinite,
     PackInterrupted,
     ResourceLimitExceeded,
@@ -33,6 +34,8 @@ from bfc_core.seeding import generator_for
 from bfc_core.specs import KernelRidge, Measurement, Outcome, RecursiveFeatureMachine, Report, RunSpec
 from bfc_core.specs.baselines import Baseline
 from bfc_core.training.progress import Observer
+
+NOT_FINITE = "try fewer layers, a smaller degree or smaller variances"
 
 
 class RunNoLongerWanted(BfcError):
@@ -135,11 +138,13 @@ class KernelPack:
             return Report(
                 outcome=Outcome.CANCELLED, seconds=time.monotonic() - started, message="cancelled on request"
             )
+        except KernelNotFinite as error:
+            fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; {NOT_FINITE}")
         except KernelNotPositiveDefinite as error:
             fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; try larger ridges")
         fitted = replace(fitted, flops=counter.flops)
         solved = time.monotonic()
-        report = report_of(fitted, problem, seconds=0.0)
+        report = report_of(fitted, problem, seconds=0.0, advice=f"{NOT_FINITE}, or larger ridges")
         times = {"seconds": time.monotonic() - started, "solve_seconds": solved - posed}
         report = report.model_copy(update=times)
         if report.metrics is not None and report.metrics.nmse is not None:
