@@ -127,8 +127,10 @@ def _check_spread(values: Float[Tensor, " t"]) -> None:
         )
 
 
-def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
-    """Measure a fitted run on fresh samples. A prediction that is not finite is a divergence."""
+def report_of(
+    fitted: Fitted, problem: Problem, seconds: float, advice: str = "try a smaller step_size"
+) -> Report:
+    """Measure a fitted run on fresh samples. A prediction that is not finite is a divergence, told with ``advice``."""
     if fitted.predictor is None:
         return Report(
             outcome=fitted.outcome,
@@ -153,14 +155,8 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
         flops=None if fitted.flops is None else fitted.flops + counter.flops,
         selection=fitted.selection,
         warnings=fitted.warnings,
-        message=_not_finite(fitted) if diverged else None,
+        message=f"the predictor is not finite on fresh samples; {advice}" if diverged else None,
     )
-
-
-def _not_finite(fitted: Fitted) -> str:
-    """What to try depends on whether steps were taken at all."""
-    advice = "; try a smaller step_size" if fitted.steps else ""
-    return f"the predictor is not finite on fresh samples{advice}"
 
 
 def measure(predictor: Predictor, problem: Problem) -> Metrics:

@@ -12,6 +12,7 @@ from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import (
     BfcError,
     DataSetUnusable,
+    KernelNotFinite,
     KernelNotPositiveDefinite,
     PackInterrupted,
     ResourceLimitExceeded,
@@ -34,6 +35,8 @@ from bfc_core.seeding import generator_for
 from bfc_core.specs import KernelRidge, Measurement, Outcome, RecursiveFeatureMachine, Report, RunSpec
 from bfc_core.specs.baselines import Baseline
 from bfc_core.training.progress import Observer
+
+NOT_FINITE = "try fewer layers, a smaller degree or smaller variances"
 
 
 class RunNoLongerWanted(BfcError):
@@ -134,12 +137,15 @@ class KernelPack:
             try:
                 with counter:
                     fitted = self._fit(run, problem)
+            except KernelNotFinite as error:
+                fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; {NOT_FINITE}")
             except KernelNotPositiveDefinite as error:
                 fitted = Fitted(Outcome.DIVERGED, None, message=str(error))
             fitted = replace(fitted, flops=counter.flops)
             solved = time.monotonic()
             with watched(lambda: self._check_wanted(run)):
-                report = report_of(fitted, problem, seconds=0.0)
+                advice = f"{NOT_FINITE}, or larger ridges"
+                report = report_of(fitted, problem, seconds=0.0, advice=advice)
         except RunNoLongerWanted:
             return Report(
                 outcome=Outcome.CANCELLED, seconds=time.monotonic() - started, message="cancelled on request"

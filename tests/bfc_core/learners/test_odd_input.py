@@ -174,6 +174,28 @@ def test_a_kernel_cache_never_lends_other_features(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.eigh"))) == len(runs)
 
 
+@pytest.mark.parametrize("kind", ["forward_lofi", "back_lofi"])
+def test_filters_beyond_the_span_of_few_samples_see_nothing(kind: str) -> None:
+    """Eight samples under four layers of ten filters, a polynomial of degree 16: many are zero there up to rounding."""
+    for seed in range(4):
+        (report,) = execute_pack([spec(kind, seed=seed, layers=4, filters=10, test_samples=100)])
+        assert report.outcome is Outcome.SUCCEEDED, report
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"kernel": {"kind": "ntk", **DEEP}}, "try fewer layers"),
+        ({"kernel": {"kind": "rbf", "bandwidths": [1e12]}, "ridges": [1e-300]}, "larger ridges"),
+    ],
+)
+def test_divergence_is_told_with_advice_that_helps(changes: dict[str, object], advice: str) -> None:
+    (report,) = execute_pack([spec("kernel_ridge", **changes)])
+    assert report.outcome is Outcome.DIVERGED
+    assert advice in str(report.message)
+    assert "step_size" not in str(report.message)
+
+
 @pytest.mark.parametrize(
     ("target", "dim"),
     [
