@@ -1,10 +1,13 @@
 """A training step through ``torch.compile`` against the step in kept arrays that packs really take.
 
+    OMP_NUM_THREADS=1 PYTHONPATH=. python docs/records/2026-11-28-torch-compile/compiled_step.py
+
 The compiled step is the closed form written plainly, without truncation (which costs the other one a look at every
 step) and with everything that a compiler can fuse in one graph: gathering, forward and backward pass, the regulariser,
-clipping and Adam. It needs a C++ compiler, which the deployment's images do not have.
+clipping and Adam. It needs a C++ compiler. CPU seconds, arms in turn: they mean something on a busy machine too.
 """
 
+import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +16,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.packed_training import FLAGSHIP, SMALL, Shape, runs_of
-from benchmarks.timing import Ratio, Result, in_turn, ratio
 from bfc_core.evaluation import pose
 from bfc_core.learners.hierarchical import HierarchicalPack
 from bfc_core.specs import LOWEST_LEVEL
@@ -22,11 +24,6 @@ from bfc_core.training.objective import loss_slope
 from bfc_core.training.progress import SilentObserver
 from bfc_core.training.regularizer import tie_matrices
 from bfc_core.training.stepping import Steps
-
-CLAIM = (
-    "What torch.compile makes of a pack's step is compared with the step as it is; "
-    "it would be offered where it is at least 1.3 times as fast (docs/decisions/0056)."
-)
 
 STEPS = 64
 SHAPES: tuple[tuple[str, Shape, int], ...] = (("flagship", FLAGSHIP, 16), ("small", SMALL, 4))
@@ -62,11 +59,11 @@ class OneStage:
         first, second = torch.zeros_like(flat), torch.zeros_like(flat)
         for rows, rates in zip(self.batches, self.rates, strict=True):
             rate, epsilon = (torch.tensor(number, dtype=flat.dtype) for number in rates)
-            step(flat, first, second, rows, rate, epsilon)
+            flat, first, second = step(flat, first, second, rows, rate, epsilon)
         return flat
 
-    def step(self) -> Callable[..., None]:
-        """One step, written plainly; moves parameters and moments in place."""
+    def step(self) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        """One step, written plainly: parameters and moments after it."""
         network, recipe, members, data = self.pack.network, self.recipe, self.members, self.data
         mean, lifts, alphas = network.hierarchy.level_one_mean, members.lifts, members.alphas
         levels = network.levels
@@ -82,7 +79,7 @@ class OneStage:
 
         def move(
             flat: Tensor, first: Tensor, second: Tensor, rows: Tensor, rate: Tensor, epsilon: Tensor
-        ) -> None:
+        ) -> tuple[Tensor, Tensor, Tensor]:
             x, y = data.x[rows].mT, data.y[rows]
             read = {0: x, 1: x * x - mean}
             output = torch.zeros_like(y)
@@ -120,9 +117,9 @@ class OneStage:
             gradient = torch.cat(gradients[::-1], 1)
             norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
             gradient = gradient * (recipe.clip_norm / norm.clamp_min(1e-30)).clamp_max(1.0)
-            first.lerp_(gradient, 1 - BETA_1)
-            second.mul_(BETA_2).addcmul_(gradient, gradient, value=1 - BETA_2)
-            flat.sub_(rate * first / (second.sqrt() + epsilon))
+            first = first.lerp(gradient, 1 - BETA_1)
+            second = BETA_2 * second + (1 - BETA_2) * gradient * gradient
+            return flat - rate * first / (second.sqrt() + epsilon), first, second
 
         def _regularizer(z: Tensor, level: int) -> Tensor:
             width, tie = network.width, ties[level]
@@ -147,43 +144,37 @@ class OneStage:
         return move
 
 
-def measure(repetitions: int) -> Result:
-    """Each shape's arms in turn, after a compilation whose seconds are a fact."""
-    arms: dict[str, Callable[[], object]] = {}
-    facts: dict[str, float | int | str] = {}
+def _cpu(call: Callable[[], object]) -> float:
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
+def main(repetitions: int = 6) -> None:
+    """Print ratios, microseconds of a member-step, and what a compilation cost."""
+    torch.set_num_threads(1)
+    exact = OneStage(FLAGSHIP, 2, "float64")
+    apart = (exact.compiled(exact.step()) - exact.as_it_is()).abs().max()
+    print(f"largest difference of a parameter after {STEPS} steps, float64: {apart:.1e}")
     for name, shape, members in SHAPES:
         stage = OneStage(shape, members)
-        step = torch.compile(stage.step(), fullgraph=True, dynamic=False)
-        started = time.perf_counter()
-        stage.compiled(step)
-        facts[f"seconds of the first {STEPS} steps compiled, {name}"] = round(
-            time.perf_counter() - started, 1
+        plain = stage.step()
+        step = torch.compile(plain, fullgraph=True, dynamic=False)
+        own = _cpu(lambda: stage.compiled(step))
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(
+            f"{name}: CPU seconds of the first steps {own:.1f}, of all compilers so far {children.ru_utime:.1f}"
         )
-        for arm, run in (
-            ("as it is", stage.as_it_is),
-            ("written plainly", lambda stage=stage: stage.compiled(stage.step())),
-            ("compiled", lambda stage=stage, step=step: stage.compiled(step)),
-        ):
-            arms[f"{name}: {arm}"] = run
-    seconds = in_turn(arms, repetitions)
-    found: list[Ratio] = []
-    for name, _, _ in SHAPES:
-        now = seconds[f"{name}: as it is"]
-        found.append(ratio(f"{name}, as it is over compiled", now, seconds[f"{name}: compiled"]))
-        found.append(
-            ratio(f"{name}, written plainly over as it is", seconds[f"{name}: written plainly"], now)
-        )
-        facts[f"microseconds of a member-step as it is, {name}"] = round(
-            1e6 * min(now) / STEPS / dict((n, m) for n, _, m in SHAPES)[name]
-        )
-    exact = OneStage(FLAGSHIP, 2, "float64")
-    plain = exact.compiled(exact.step())
-    found.append(
-        Ratio(
-            "largest difference of a parameter, float64",
-            (float((plain - exact.as_it_is()).abs().max()),),
-            1e-9,
-            is_upper=True,
-        )
-    )
-    return Result(seconds, found, facts)
+        found: dict[str, list[float]] = {"as it is": [], "written plainly": [], "compiled": []}
+        for _ in range(repetitions):
+            found["as it is"].append(_cpu(stage.as_it_is))
+            found["written plainly"].append(_cpu(lambda: stage.compiled(plain)))
+            found["compiled"].append(_cpu(lambda: stage.compiled(step)))
+        for arm, seconds in found.items():
+            ratios = [round(now / other, 2) for now, other in zip(found["as it is"], seconds, strict=True)]
+            least = 1e6 * min(seconds) / STEPS / members
+            print(f"{name}, {arm}: {least:.0f} us a member-step, as it is / this: {ratios}")
+
+
+if __name__ == "__main__":
+    main()
