@@ -19,13 +19,16 @@ from service.runs import lifecycle
 from service.runs.resumption import pause_experiment, resume_experiment
 from service.store.opening import open_store
 from tests.worker.conftest import Deployment, WorkerProcess
-from tests.worker.test_faults import ENDLESS, KERNEL, LONG, SHORT, undisturbed
+from tests.worker.test_faults import ENDLESS, LONG, SHORT, undisturbed
 from worker.child_process import ChildStarter
 from worker.devices import choose_device
 from worker.training import Training
 
 SLOW_END = {"test_samples": 200_000}
 """Its steps are done long before its evaluation: the next pack is claimed, and there is time to see it wait."""
+
+HEAVY = {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}
+"""With n = 6000 a gram of 275 MiB, and seconds to factorise it."""
 
 EXPIRED, FINISHED, RELEASED = AttemptOutcome.EXPIRED, AttemptOutcome.FINISHED, AttemptOutcome.RELEASED
 
@@ -257,7 +260,7 @@ def test_too_much_memory_is_the_fault_of_one_pack_of_the_slot(embedded) -> None:
     assert embedded.wait_for_end(light) == "cancelled"
     assert worker.drain() == 0
     before = embedded.submit(LONG, seeds=1)
-    heavy = embedded.submit(KERNEL, seeds=1, n=6000)
+    heavy = embedded.submit(HEAVY, seeds=1, n=6000)
     after = embedded.submit(LONG, seeds=1, dim=7)
     embedded.start_worker(child_memory_limit_bytes=str(limit))
     assert embedded.wait_for_end(heavy) == "failed"
