@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -126,7 +127,8 @@ class Chaos:
             with Redis.from_url(settings.broker_url) as redis:
                 redis.delete(queue)
         elif settings.broker_url.startswith("amqp"):
-            with Connection(settings.broker_url) as connection:
+            # On a slow machine the first blow may fall before anybody has declared the queue.
+            with Connection(settings.broker_url) as connection, suppress(*connection.channel_errors):
                 connection.default_channel.queue_purge(queue)
         else:
             for file in (settings.data_dir / "broker").glob("*.msg"):
