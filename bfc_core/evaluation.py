@@ -188,7 +188,7 @@ def _measured(
         accuracy = accuracy_of(predicted, problem.test_y)
         scaled, predicted = calibrated(predicted, problem.test_x[:, 0]), labels_of(predicted)
     coefficients = rows.directions.coefficients(scaled)
-    by_degree = truth.degree_basis.coefficients(scaled[:DEGREE_ROWS])
+    by_degree = truth.degree_basis.coefficients(scaled[:FIRST_ROWS])
     return Metrics(
         nmse=normalised_mse(predicted, problem.test_y),
         accuracy=accuracy,
