@@ -274,8 +274,10 @@ def test_no_metric_of_equal_test_labels_is_a_divergence(monkeypatch: pytest.Monk
     from bfc_core.learners.baseline import FittedFunction  # noqa: PLC0415
     from bfc_core.learners.kernel_pack import KernelPredictor  # noqa: PLC0415
     from bfc_core.learners.predictor import Fitted  # noqa: PLC0415
+    from bfc_core.truth import Truth  # noqa: PLC0415
 
-    one_class = Problem(problem.target, problem.x, problem.y, problem.test_x[rows], problem.test_y[rows])
+    truth = Truth(problem.target, problem.test_x[rows], problem.test_y[rows])
+    one_class = Problem(truth, problem.x, problem.y)
     ones = FittedFunction(lambda x: torch.ones_like(x[:, 0]))
     report = report_of(Fitted(Outcome.SUCCEEDED, KernelPredictor(ones)), one_class, 0.0)
     assert report.outcome is Outcome.SUCCEEDED

@@ -9,15 +9,16 @@ import torch
 
 from bfc_core import evaluation
 from bfc_core.kernels.shared import SharedGrams
-from bfc_core.learners import kernel_pack
 from bfc_core.learners.baseline import FitContext
 from bfc_core.learners.baselines import fit_baseline
 from bfc_core.learners.kernel_ridge import fit_kernel_ridge
 from bfc_core.learners.recursive_feature_machine import fit_recursive_feature_machine
 from bfc_core.learners.spectral_baselines import moment_components
+from bfc_core.posing import PosedProblems
 from bfc_core.run import execute_pack
 from bfc_core.specs import Outcome, RunSpec, WorkedExample1
 from bfc_core.targets.worked_examples import build_worked_example_1
+from bfc_core.truth import Truth
 from tests.bfc_core.learners.test_odd_input import EXTREMES, PROBLEMS, spec
 
 DIM = 5
@@ -376,19 +377,22 @@ def test_a_pack_changes_no_answer() -> None:
             assert together.selection[name] == same
 
 
+class PoisonedTests(PosedProblems):
+    """The same samples, and test labels that have nothing to do with them."""
+
+    def pose(self, spec: RunSpec) -> evaluation.Problem:
+        problem = super().pose(spec)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(problem.test_y.shape, generator=generator, dtype=torch.float64)
+        return replace(problem, truth=Truth(problem.target, problem.test_x, 1e3 * noise))
+
+
 @pytest.mark.parametrize("kind", EXTREMES)
-def test_tuning_never_looks_at_the_test_samples(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_never_looks_at_the_test_samples(kind: str) -> None:
     run = spec(kind, n=60, test_samples=100, **EXTREMES[kind][0])
     (honest,) = execute_pack([run])
 
-    def poisoned(given: RunSpec, *rest: object) -> evaluation.Problem:
-        problem = evaluation.pose(given, *rest)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(problem.test_y.shape, generator=generator, dtype=torch.float64)
-        return replace(problem, test_y=1e3 * noise)
-
-    monkeypatch.setattr(kernel_pack, "pose", poisoned)
-    (report,) = execute_pack([run])
+    (report,) = execute_pack([run], posed=PoisonedTests())
     assert report.selection == honest.selection
     assert report.metrics is not None
     assert honest.metrics is not None
