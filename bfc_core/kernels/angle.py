@@ -8,7 +8,7 @@ are asked.
 from math import pi
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bfc_core.kernels.distance import Pairs, distances_of_pairs
@@ -33,7 +33,7 @@ def complement_of_angle(
     return turn, sine
 
 
-def nearly_parallel(turn: Float[Tensor, "n m"], half_turn: float = pi) -> Pairs | None:
+def nearly_parallel(turn: Float[Tensor, "n m"], half_turn: float = pi) -> Bool[Tensor, "n m"] | None:
     """Where the angle, given as π − t, is within ε^¼ of 0 or of π, or None; ``half_turn`` is the π of its unit."""
     if turn.numel() == 0:
         return None
@@ -41,8 +41,8 @@ def nearly_parallel(turn: Float[Tensor, "n m"], half_turn: float = pi) -> Pairs 
     least, most = turn.aminmax()
     if float(least) >= near and float(most) <= half_turn - near:
         return None
-    rows, columns = ((turn < near) | (turn > half_turn - near)).nonzero(as_tuple=True)
-    return rows, columns
+    unclear: Tensor = (turn < near) | (turn > half_turn - near)
+    return unclear
 
 
 def angles_of_pairs(
