@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bfc_core.flops.networks import STEPPED_FORM_ADVANTAGE
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.networks.member_arrays import member_arrays
 from bfc_core.networks.truncation import (
     bound_in_reach,
     reach_of,
@@ -51,7 +52,7 @@ class BatchGradient:
     ) -> None:
         self._level_one_mean = network.hierarchy.level_one_mean
         self._truncation = network.truncation
-        self._x, self._square = flat.new_empty(2, len(flat), network.dim, rows)
+        self._x, self._square = (member_arrays(flat, network.dim, rows) for _ in range(2))
         self._output = flat.new_empty(len(flat), rows)
         lowest = max(LOWEST_LEVEL, min(trainable))
         self._levels: dict[int, _Level] = {}
@@ -112,21 +113,21 @@ class _Level:
         self.by_form = not is_tied and shape.i <= STEPPED_FORM_ADVANTAGE * network.width
         # W h and, where a level above reads it, K h below it; M h instead of W h where the form is used.
         wide = shape.k if is_tied else shape.i if self.by_form else network.width
-        self.y = flat.new_empty(members, wide + (shape.k if lift is not None and not is_tied else 0), rows)
+        self.y = member_arrays(flat, wide + (shape.k if lift is not None and not is_tied else 0), rows)
         self.sum = flat.new_empty(members, rows)
         self.wide, self.narrow = self.y[:, :wide], self.y if is_tied else self.y[:, wide:]
-        self.scratch = flat.new_empty(members, wide, rows)
+        self.scratch = member_arrays(flat, wide, rows)
         in_use = network.distilled if is_tied else network.stacked if lift is not None else network.weights
         self.z = in_use(flat, level)
         self.gradient = None if gradient is None else in_use(gradient, level)
         if self.by_form:
-            self.form = flat.new_empty(members, shape.i, shape.i)
+            self.form = member_arrays(flat, shape.i, shape.i)
             if gradient is not None:
                 self.gradient = network.weights(gradient, level)
                 self.gradient_k = network.distilled(gradient, level)
         # h: the input or its square as it is where nothing else is read, else blocks that are filled.
         self.is_filled = len(shape.sources) > 1 or shape.sources[0] >= LOWEST_LEVEL
-        self.h = flat.new_empty(members, shape.i, rows) if self.is_filled else inputs[shape.sources[0]]
+        self.h = member_arrays(flat, shape.i, rows) if self.is_filled else inputs[shape.sources[0]]
         blocks = [(j, self.h[:, shape.columns(j)]) for j in shape.sources] if self.is_filled else []
         self.copied = [(inputs[j], block) for j, block in blocks if j < LOWEST_LEVEL]
         self.squared = [(below[j], block) for j, block in blocks if j >= LOWEST_LEVEL]
@@ -140,7 +141,7 @@ class _Level:
         self.bound: float | None = None
         if lift is not None:
             self.twice_lift = (2 * lift).mT.contiguous()
-            self.pre, self.above = flat.new_empty(2, members, shape.q, rows)
+            self.pre, self.above = (member_arrays(flat, shape.q, rows) for _ in range(2))
             self.reach = reach_of(lift)
 
     def forward(self, output: Float[Tensor, "e n"], truncation: float | None) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.networks.member_arrays import member_arrays
 
 
 class _Part(Protocol):
@@ -101,7 +102,7 @@ class _ByForm:
         self._wt, self._kt = self._w.mT, self._k.mT
         self._into_w, self._into_k = network.weights(gradient, level), network.distilled(gradient, level)
         self._four_tie, self._factor = 4 * tie, 2 * norm_weight
-        self._gap, self._form = torch.empty_like(tie), torch.empty_like(tie)
+        self._gap, self._form = (member_arrays(flat, *tie.shape[1:]) for _ in range(2))
 
     def write(self) -> None:
         torch.bmm(self._kt, self._k, out=self._gap)
@@ -133,8 +134,8 @@ class _ByRows:
         self._norm = 2 * norm_weight * torch.eye(len(sign)).to(tie)
         self._columns = [z[..., block] for block in blocks]
         self._rows = [columns.mT for columns in self._columns]
-        self._grams = [flat.new_empty(len(flat), len(sign), len(sign)) for _ in blocks]
-        self._mixed = flat.new_empty(len(flat), len(sign), len(sign))
+        self._grams = [member_arrays(flat, len(sign), len(sign)) for _ in blocks]
+        self._mixed = member_arrays(flat, len(sign), len(sign))
         self._mixing = [
             [tie[:, other.start, block.start][:, None, None] * signs for other in blocks] for block in blocks
         ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bfc_core.networks.batch_gradient import BatchGradient
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.networks.member_arrays import member_arrays
 from bfc_core.specs import Recipe
 from bfc_core.training.adam import Adam, corrected
 from bfc_core.training.members import Members, TrainingData
@@ -37,7 +38,7 @@ class Steps:
     ) -> None:
         self.members, self.data, self.stage, self.recipe = members, data, stage, recipe
         self.objective, self.adam = objective, adam
-        self.gradient = torch.zeros_like(members.flat)
+        self.gradient = member_arrays(members.flat, members.flat.shape[1]).zero_()
         self._batch = BatchGradient(
             network,
             members.flat,
