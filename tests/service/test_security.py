@@ -318,3 +318,15 @@ def test_a_stream_ends_when_its_key_does(guarded: Api, monkeypatch: pytest.Monke
         guarded.finish_all()
         assert [sent.event for sent in goes_on.iter_sse()][-1] == "end"
     is_problem(guarded.client.get(path, headers=watched), 401)
+
+
+def test_a_request_does_not_meet_the_quota_that_it_has_filled_itself(guarded: Api) -> None:
+    headers = key_of(guarded, "twice", live_runs_limit=1) | {"Idempotency-Key": "once"}
+    url = f"{guarded.client.base_url}/v1/experiments"
+    with ThreadPoolExecutor(8) as senders:
+        sent = [senders.submit(httpx.post, url, json=SMALLER, headers=headers, timeout=60) for _ in range(8)]
+        answers = [each.result() for each in sent]
+    assert {answer.status_code for answer in answers} == {202}, [answer.text for answer in answers]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    other = guarded.client.post("/v1/experiments", json=SMALLER, headers=headers | {"Idempotency-Key": "x"})
+    assert is_problem(other, 429)["code"] == "quota_exceeded"
