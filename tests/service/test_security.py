@@ -18,6 +18,7 @@ from sqlalchemy import select, text
 
 import bfc_client
 from bfc_client.errors import NotAllowed
+from bfc_core.reproductions.presets import REPRODUCTIONS
 from service.api_keys import repository
 from service.auth import KeyUse, check_bind, is_loopback
 from service.config import Settings
@@ -330,3 +331,15 @@ def test_a_request_does_not_meet_the_quota_that_it_has_filled_itself(guarded: Ap
     assert len({answer.json()["id"] for answer in answers}) == 1
     other = guarded.client.post("/v1/experiments", json=SMALLER, headers=headers | {"Idempotency-Key": "x"})
     assert is_problem(other, 429)["code"] == "quota_exceeded"
+
+
+def test_a_preset_is_started_whole_or_not_at_all(guarded: Api) -> None:
+    preset = REPRODUCTIONS["agnostic-floor"]
+    runs = sum(len(spec.runs()) for spec in preset.experiments.values())
+    poor = key_of(guarded, "poor", live_runs_limit=runs - 1)
+    rich = key_of(guarded, "rich", live_runs_limit=runs)
+    path, before = f"/v1/reproductions/{preset.name}", guarded.count("experiments")
+    assert is_problem(guarded.client.post(path, headers=poor), 429)["code"] == "quota_exceeded"
+    assert guarded.count("experiments") == before
+    assert guarded.client.post(path, headers=rich).status_code == 202
+    assert guarded.count("experiments") == before + len(preset.experiments)
