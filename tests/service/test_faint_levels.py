@@ -1,7 +1,5 @@
 """Levels that are too faint to be learnt are told of before anything is trained, and in the report."""
 
-import pytest
-
 from bfc_core.run import execute_pack
 from bfc_core.specs import ExperimentSpec
 from tests.service.conftest import SMALL, Api
@@ -29,13 +27,10 @@ def test_alphas_that_the_penalty_outweighs_are_told_of_with_a_way_out(api: Api) 
     assert warned(api, target=TARGET | {"alphas": [1e-6, 1e-7]}, learners=learners) == []
 
 
-@pytest.mark.parametrize(("precision", "alpha"), [("float32", 1e-9), ("float64", 1e-17)])
-def test_a_level_below_the_rounding_is_told_of(api: Api, precision: str, alpha: float) -> None:
-    learners = [{"kind": "algorithm_1", "precision": precision}]
-    (warning,) = warned(api, target=TARGET | {"alphas": [1, alpha]}, learners=learners)
-    assert warning.startswith(f"level 3 (alpha {alpha:g})")
-    assert f"too little for training in {precision}" in warning
-    assert ("set precision to 'float64'" in warning) == (precision == "float32")
+def test_a_level_with_next_to_no_share_is_told_of(api: Api) -> None:
+    (warning,) = warned(api, target=TARGET | {"alphas": [1, 1e-6]})
+    assert warning.startswith("level 3 (alpha 1e-06) adds about 5e-07 of the labels, too little")
+    assert warned(api, target=TARGET | {"alphas": [1, 1e-4]}) == []
 
 
 def test_a_level_below_the_noise_is_told_of_where_the_samples_are_few(api: Api) -> None:
