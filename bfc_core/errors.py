@@ -29,5 +29,9 @@ class KernelNotPositiveDefinite(BfcError):
     """A gram matrix stayed indefinite after the largest jitter that is allowed."""
 
 
+class KernelNotFinite(KernelNotPositiveDefinite):
+    """A gram matrix, features or targets hold values that are not finite: no ridge helps."""
+
+
 class PackInterrupted(BfcError):
     """The pack was asked to stop at a step boundary; its checkpoint is on disk."""

@@ -1,6 +1,7 @@
 """From a run's spec to its samples, and from a fitted predictor to its report."""
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -126,8 +127,10 @@ def _check_spread(values: Float[Tensor, " t"]) -> None:
         )
 
 
-def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
-    """Measure a fitted run on fresh samples. A prediction that is not finite is a divergence."""
+def report_of(
+    fitted: Fitted, problem: Problem, seconds: float, advice: str = "try a smaller step_size"
+) -> Report:
+    """Measure a fitted run on fresh samples. A prediction that is not finite is a divergence, told with ``advice``."""
     if fitted.predictor is None:
         return Report(
             outcome=fitted.outcome,
@@ -152,7 +155,7 @@ def report_of(fitted: Fitted, problem: Problem, seconds: float) -> Report:
         flops=None if fitted.flops is None else fitted.flops + counter.flops,
         selection=fitted.selection,
         warnings=fitted.warnings,
-        message="the predictor is not finite on fresh samples; try a smaller step_size" if diverged else None,
+        message=f"the predictor is not finite on fresh samples; {advice}" if diverged else None,
     )
 
 
@@ -164,7 +167,8 @@ def measure(predictor: Predictor, problem: Problem) -> Metrics:
 def _measured(
     predictor: Predictor, predicted: Float[Tensor, " t"] | Float[Tensor, "t c"], problem: Problem
 ) -> Metrics:
-    if not bool(predicted.isfinite().all()):
+    # A prediction whose square is no number has no error either.
+    if not isfinite(float(predicted.double().square().mean())):
         return Metrics(nmse=None)
     if problem.test_y.ndim > 1:
         share = class_accuracy_of(predicted, problem.test_y)

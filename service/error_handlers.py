@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -20,6 +20,9 @@ from service.errors import FieldProblem, ServiceError
 
 logger = logging.getLogger("service")
 MEDIA_TYPE = "application/problem+json"
+
+_NOT_THERE = frozenset({"42P01", "42703"})
+"""PostgreSQL's words for a table and a column that it does not know."""
 
 MOST_FAULTS = 50
 """Named in one answer."""
@@ -56,6 +59,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(PoolTimeoutError, _database_away)
     app.add_exception_handler(InternalError, _database_read_only)
+    app.add_exception_handler(ProgrammingError, _database_not_migrated)
 
 
 def problem_response(
@@ -168,6 +172,22 @@ async def _database_read_only(request: Request, error: Exception) -> JSONRespons
     if sql_state(error) != READ_ONLY_TRANSACTION:
         raise error
     return await _database_away(request, error)
+
+
+async def _database_not_migrated(request: Request, error: Exception) -> JSONResponse:
+    """A table or column of a newer version: the API came before its migrations. Anything else is a defect."""
+    assert isinstance(error, ProgrammingError)
+    if getattr(error.orig, "sqlstate", None) not in _NOT_THERE:
+        raise error
+    logger.warning("database.not_migrated", exc_info=error)
+    return problem_response(
+        dict(request.scope),
+        503,
+        "database_not_migrated",
+        "Service unavailable",
+        "the database is not at the version that this service needs, and nothing was changed; /readyz says more",
+        headers={"Retry-After": "30"},
+    )
 
 
 def _methods_at(request: Request) -> list[str]:

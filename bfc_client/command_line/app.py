@@ -28,6 +28,7 @@ from bfc_client.command_line.output import (
     to_stderr,
     to_stdout,
 )
+from bfc_client.command_line.search import search
 from bfc_client.command_line.spec_file import read_spec
 from bfc_client.command_line.stack import (
     DEFAULT_CONCURRENCY,
@@ -52,7 +53,7 @@ from bfc_client.discovery import url_of_stack
 from bfc_client.errors import BfcClientError
 from bfc_client.experiment import Experiment
 from bfc_client.settings import DEFAULT_PORT, read_settings
-from bfc_core.specs import ComplexitySpec, ExperimentSpec
+from bfc_core.specs import ExperimentSpec
 
 FLAGSHIP = Path(__file__).parents[1] / "flagship.yaml"
 
@@ -256,29 +257,7 @@ def complexity(
         to_stderr(f"note: {warning}")
 
 
-@app.command("search")
-def search_complexity(
-    *,
-    spec: Annotated[Path, typer.Option("--spec", "-f", help="YAML or JSON; - is standard input")],
-    as_json: AsJson = False,
-) -> None:
-    """Find how many samples each learner needs by bisecting n, round by round. Ctrl-C leaves the work running."""
-    checked = read_spec(spec, ComplexitySpec)
-    with connect() as client:
-        search = client.search_complexity(checked)
-        to_stderr(f"search {search.id}")
-        state = search.wait(on_round=lambda state: to_stderr(state.in_words())).state
-    if as_json:
-        json_to_stdout(state)
-    else:
-        table_to_stdout(complexity_table(state.cells))
-        for fit in state.fits:
-            to_stdout(fit_line(fit))
-        to_stdout(f"{state.status}: {state.in_words()}, {number(state.seconds)} s of computing")
-        for warning in (*state.warnings, *([state.message] if state.message else [])):
-            to_stderr(f"note: {warning}")
-    if state.status != "succeeded":
-        raise typer.Exit(ExitCode.RUN_FAILED)
+app.command()(search)
 
 
 @app.command()

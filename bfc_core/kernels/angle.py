@@ -1,14 +1,14 @@
 """The angle between vectors: for all pairs from their inner products, for nearly parallel pairs from the vectors.
 
 An inner product says of a small angle t no more than 1 − t²/2, so that t comes with an error of about ε/t (ε the unit
-of rounding). That is good enough down to ``nearly_parallel``; of what lies below, and near π, the vectors themselves are
-asked.
+of rounding). That is good enough down to ``nearly_parallel``; of what lies below, and near π, the vectors themselves
+are asked.
 """
 
 from math import pi
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bfc_core.kernels.distance import Pairs, distances_of_pairs
@@ -33,7 +33,7 @@ def complement_of_angle(
     return turn, sine
 
 
-def nearly_parallel(turn: Float[Tensor, "n m"], half_turn: float = pi) -> Pairs | None:
+def nearly_parallel(turn: Float[Tensor, "n m"], half_turn: float = pi) -> Bool[Tensor, "n m"] | None:
     """Where the angle, given as π − t, is within ε^¼ of 0 or of π, or None; ``half_turn`` is the π of its unit."""
     if turn.numel() == 0:
         return None
@@ -41,8 +41,8 @@ def nearly_parallel(turn: Float[Tensor, "n m"], half_turn: float = pi) -> Pairs 
     least, most = turn.aminmax()
     if float(least) >= near and float(most) <= half_turn - near:
         return None
-    rows, columns = ((turn < near) | (turn > half_turn - near)).nonzero(as_tuple=True)
-    return rows, columns
+    unclear: Tensor = (turn < near) | (turn > half_turn - near)
+    return unclear
 
 
 def angles_of_pairs(
@@ -62,7 +62,7 @@ def angles_of_pairs(
 def sine_and_turned_cosine(angle: Float[Tensor, " p"], turn: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
     """sin t + (π − t) cos t from t and π − t; near π, where the two cancel, by its series."""
     closed = angle.sin() + turn * angle.cos()
-    series = turn**3 / 3 * (1 - turn.square() / 10)
+    series = turn * turn.square() / 3 * (1 - turn.square() / 10)
     return torch.where(turn < torch.finfo(turn.dtype).eps ** 0.25, series, closed)
 
 
@@ -70,4 +70,4 @@ def _of_length_one(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Divided by the largest coordinate first, whose square may be too small or too large a number."""
     tiny = torch.finfo(x.dtype).tiny
     x = x / x.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
-    return x / x.norm(dim=1, keepdim=True).clamp_min(tiny)
+    return x / x.square().sum(1, keepdim=True).sqrt().clamp_min(tiny)

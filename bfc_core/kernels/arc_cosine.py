@@ -19,7 +19,7 @@ from bfc_core.kernels.angle import (
     sine_and_turned_cosine,
 )
 from bfc_core.kernels.base import Kernel
-from bfc_core.kernels.distance import Pairs
+from bfc_core.kernels.distance import Pairs, pairs_of
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ class ArcCosineKernel(Kernel):
         """The closed form; the zero vector is at a right angle to everything but itself."""
         q = torch.mm(x, z.mT)
         turn, sine = complement_of_angle(q, x.square().sum(1), z.square().sum(1))
-        pairs = nearly_parallel(turn)
+        near = nearly_parallel(turn)
         values = turn.div_(pi) if self.order == 0 else q.mul_(turn).add_(sine).div_(pi)
-        if pairs is not None:
+        if near is not None:
+            pairs = pairs_of(near)
             values[pairs] = self._pairs(x, z, pairs)
         return values
 
@@ -43,7 +44,7 @@ class ArcCosineKernel(Kernel):
         angle, turn = angles_of_pairs(x, z, pairs)
         if self.order == 0:
             return turn / pi
-        norms = x.norm(dim=1)[pairs[0]] * z.norm(dim=1)[pairs[1]]
+        norms = x.square().sum(1).sqrt()[pairs[0]] * z.square().sum(1).sqrt()[pairs[1]]
         return norms * sine_and_turned_cosine(angle, turn) / pi
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

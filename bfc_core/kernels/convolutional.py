@@ -30,6 +30,7 @@ from bfc_core.flops.counting import charged
 from bfc_core.flops.kernels import PairFlops, convolutional_flops
 from bfc_core.kernel_cost import PIXEL_PAIRS_AT_ONCE
 from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.pulse import beat
 from bfc_core.specs.kernels import ConvolutionalOperation
 
 ROUNDING = 16
@@ -70,6 +71,7 @@ class ConvolutionalKernel(Kernel):
                 columns = slice(column, column + side)
                 scale = partial(_product_of_roots, variances_x, variances_z, rows, columns)
                 kernel[rows, columns] = self._read_out(self._pixels_of_pairs(x[rows], z[columns]), scale)
+                beat()
         return kernel
 
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -80,6 +82,7 @@ class ConvolutionalKernel(Kernel):
             for start in range(0, len(x), step):
                 pixels = self._pixels_with_themselves(x[start : start + step])
                 values.append(self._read_out(pixels, lambda _, own: _scale_of_itself(own)))
+                beat()
         return torch.cat(values)
 
     def flops(self, dim: int) -> PairFlops:  # noqa: ARG002 - the image says it
@@ -128,6 +131,7 @@ class ConvolutionalKernel(Kernel):
 
             self._read_out(self._pixels_with_themselves(x[start : start + step]), note)
             found.append(layers)
+            beat()
         return [torch.cat(parts, dim=-1) for parts in zip(*found, strict=True)]
 
     def _read_out(self, covariance: Pixels, scale: Callable[[int, Pixels], Tensor]) -> Tensor:
@@ -230,8 +234,8 @@ def _pooled(pixels: Pixels) -> Pixels:
 def _advance(q: Pixels, scale: Tensor) -> Tensor:
     """Overwrite the covariance by that after the ReLU, √(ab) = ``scale``; return E φ′φ′. ``scale`` is used up.
 
-    Parallel patches are common in images (a single bright pixel, equal images), and rounding would show them at an angle
-    of 1e-8: what is within ``ROUNDING`` of 0 or π is 0 or π.
+    Parallel patches are common in images (a single bright pixel, equal images), and rounding would show them at an
+    angle of 1e-8: what is within ``ROUNDING`` of 0 or π is 0 or π.
     """
     widened = 1 + ROUNDING * torch.finfo(q.dtype).eps
     sine = torch.sub(scale, q, alpha=widened).clamp_min_(0.0).sqrt_()

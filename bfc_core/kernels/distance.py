@@ -1,9 +1,10 @@
 """Pairwise Euclidean distances by one matrix product, and by differences where a product says too little."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bfc_core.flops.counting import charged
 from bfc_core.kernel_cost import BLOCK_ROWS
 
 Pairs = tuple[Int[Tensor, " p"], Int[Tensor, " p"]]
@@ -21,6 +22,12 @@ OFFSET = 16.0
 """Rows whose mean has so many times the square of their spread are shifted before anything is multiplied."""
 
 
+def pairs_of(where: Bool[Tensor, "n m"]) -> Pairs:
+    """Rows and columns of what is true."""
+    rows, columns = where.nonzero(as_tuple=True)
+    return rows, columns
+
+
 def squared_distances(
     x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], near: float | None = None
 ) -> Float[Tensor, "n m"]:
@@ -32,15 +39,19 @@ def squared_distances(
     distances, squares = _by_product(*without_offset(x, z))
     is_near = distances < squares.mul_(torch.finfo(x.dtype).eps ** (1 / 3) if near is None else near)
     if bool(is_near.any()):
-        rows, columns = is_near.nonzero(as_tuple=True)
-        distances[rows, columns] = _by_differences(x, z, (rows, columns))
+        pairs = pairs_of(is_near)
+        distances[pairs] = _by_differences(x, z, pairs)
     return distances
 
 
 def distances_of_pairs(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"], pairs: Pairs) -> Float[Tensor, " p"]:
-    """‖x_i − z_j‖ of p pairs, close ones to the last digits."""
+    """‖x_i − z_j‖ of p pairs, close ones to the last digits.
+
+    How many such pairs there are is a matter of the data, and no FLOPs are counted for them.
+    """
     if MANY * len(pairs[0]) > len(x) * len(z):
-        return squared_distances(x, z)[pairs].sqrt_()
+        with charged(0):
+            return squared_distances(x, z)[pairs].sqrt_()
     return _by_differences(x, z, pairs).sqrt_()
 
 
@@ -53,8 +64,10 @@ def separations(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tenso
 def without_offset(
     x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """The same rows, both shifted to z's mean if that is far from the origin: distances are differences of small
-    numbers then. Other rows are given back as they are: one outlier would move all others away from the origin.
+    """The same rows, both shifted to z's mean if that is far from the origin.
+
+    Distances are differences of small numbers then. Other rows are given back as they are: one outlier would move all
+    others away from the origin.
     """
     if len(z) == 0:
         return x, z

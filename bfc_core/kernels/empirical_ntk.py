@@ -20,6 +20,7 @@ from bfc_core.flops.baselines import tangent_flops
 from bfc_core.flops.kernels import PairFlops
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.pulse import beat
 from bfc_core.specs.kernels import NetworkActivation
 
 
@@ -110,6 +111,7 @@ class EmpiricalNtkKernel(Kernel):
                 gram[rows, columns] = values
                 if symmetric:
                     gram[columns, rows] = values.mT
+                beat()
         if symmetric:
             gram.diagonal().copy_(self.diagonal(x))
         return gram

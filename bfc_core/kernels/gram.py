@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.kernel_cost import BLOCK_ROWS
+from bfc_core.kernels.pulse import beat
 
 Block = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,9 +35,11 @@ def symmetric_gram(
             values = block(x[rows], x[columns])
             gram[rows, columns] = values
             gram[columns, rows] = values.mT
+            beat()
         values = block(x[rows], x[rows])
         # The two halves of a diagonal block may differ in the last bit; a symmetric solver reads one of them.
         gram[rows, rows] = (values + values.mT).mul_(0.5)
+        beat()
     gram.diagonal().copy_(diagonal)
     return gram
 
@@ -49,6 +52,7 @@ def cross_gram(block: Block, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -
         for column in range(0, z.shape[0], BLOCK_ROWS):
             columns = slice(column, column + BLOCK_ROWS)
             gram[rows, columns] = block(x[rows], z[columns])
+            beat()
     return gram
 
 
@@ -62,4 +66,5 @@ def gram_times(
         for column in range(0, anchors.shape[0], BLOCK_ROWS):
             columns = slice(column, column + BLOCK_ROWS)
             product[rows] += block(x[rows], anchors[columns]) @ weights[columns]
+            beat()
     return product

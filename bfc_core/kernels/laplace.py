@@ -8,6 +8,7 @@ from bfc_core.flops.kernels import PairFlops, metric_flops
 from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.distance import separations, squared_distances
+from bfc_core.kernels.pulse import beat
 
 _LARGEST_RATE = 1e300
 """Of a bandwidth beyond all measure: times a distance of 0 it is still 0."""
@@ -54,6 +55,7 @@ class LaplaceKernel(Kernel):
                 slopes = (distances * (-1.0 / self.bandwidth)).exp_().div_(distances)
                 slopes.masked_fill_(distances == 0, 0.0)
                 total += slopes @ weighted[columns]
+                beat()
             gradients[rows] = (total[:, :-1] - x[rows] * total[:, -1:]) / self.bandwidth
         return gradients if self.metric is None else gradients @ self.metric
 

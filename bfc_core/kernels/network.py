@@ -20,12 +20,12 @@ from math import pi, sqrt
 from typing import assert_never
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bfc_core.kernels.angle import complement_of_angle, nearly_parallel
 from bfc_core.kernels.base import Kernel
-from bfc_core.kernels.distance import Pairs
+from bfc_core.kernels.distance import Pairs, pairs_of
 from bfc_core.kernels.parallel import Layer, erf_of_pairs, relu_of_pairs
 from bfc_core.specs.kernels import NetworkActivation
 
@@ -54,16 +54,17 @@ class NetworkKernel(Kernel):
         a, b = self._input_variance(x), self._input_variance(z)
         covariance = torch.mm(x, z.mT).mul_(self.weight_variance / x.shape[1]).add_(self.bias_variance)
         tangent = covariance.clone()
-        unclear = []
+        unclear: Tensor | None = None
         for _ in range(self.depth):
-            slope, pairs = self._advance(covariance, a, b)
-            if pairs is not None:
-                unclear.append(pairs)
+            slope, near = self._advance(covariance, a, b)
+            if near is not None:
+                unclear = near if unclear is None else unclear | near
             if self.tangent:
                 tangent.mul_(slope).mul_(self.weight_variance).add_(covariance)
             a, b = self._next_variance(a), self._next_variance(b)
         values = tangent if self.tangent else covariance
-        for pairs in unclear:
+        if unclear is not None:
+            pairs = pairs_of(unclear)
             values[pairs] = self._pairs(x, z, pairs)
         return values
 
@@ -123,17 +124,17 @@ class NetworkKernel(Kernel):
 
     def _advance(
         self, q: Float[Tensor, "n m"], a: Float[Tensor, " n"], b: Float[Tensor, " m"]
-    ) -> tuple[Float[Tensor, "n m"], Pairs | None]:
+    ) -> tuple[Float[Tensor, "n m"], Bool[Tensor, "n m"] | None]:
         """Overwrite the covariance q by the next layer's; return E φ′φ′ of this layer, and where q says too little."""
-        pairs = None
+        near = None
         match self.activation:
             case "relu":
                 slope, sine = complement_of_angle(q, a, b)
                 q.mul_(slope).add_(sine).mul_(1 / (2 * pi))
                 slope.div_(2 * pi)
-                pairs = nearly_parallel(slope, 0.5)
+                near = nearly_parallel(slope, 0.5)
             case "erf":
-                root, pairs = _root_of_erf(q, a, b)
+                root, near = _root_of_erf(q, a, b)
                 q.mul_(2.0).atan2_(root).mul_(2 / pi)
                 slope = root.reciprocal_().mul_(4 / pi)
             case "quadratic":
@@ -145,17 +146,16 @@ class NetworkKernel(Kernel):
             case _:
                 assert_never(self.activation)
         q.mul_(self.weight_variance).add_(self.bias_variance)
-        return slope, pairs
+        return slope, near
 
 
 def _root_of_erf(
     q: Float[Tensor, "n m"], a: Float[Tensor, " n"], b: Float[Tensor, " m"]
-) -> tuple[Float[Tensor, "n m"], Pairs | None]:
+) -> tuple[Float[Tensor, "n m"], Bool[Tensor, "n m"] | None]:
     """√((1 + 2a)(1 + 2b) − 4q²), and where it is only rounding of its terms; that takes large variances."""
     left, right = 1 + 2 * a, 1 + 2 * b
     if bool(left.max() <= LARGE) and bool(right.max() <= LARGE):
         return torch.outer(left, right).addcmul_(q, q, value=-4.0).sqrt_(), None
     scale = torch.outer(left.sqrt(), right.sqrt())
     root = (scale - 2 * q).clamp_min_(0.0).sqrt_().mul_((scale + 2 * q).clamp_min_(0.0).sqrt_())
-    rows, columns = (root < scale.mul_(SMALL)).nonzero(as_tuple=True)
-    return root, (rows, columns)
+    return root, root < scale.mul_(SMALL)

@@ -7,8 +7,8 @@ nothing cancels:
 
     gap ← (s_w²/2π) (π gap − √(ab) (sin t − t cos t)) + (s_w² s_b²/2) (√a − √b)² / (√(a′b′) + s_w² √(ab)/2 + s_b²),
 
-with a′, b′ the next variances and 1 − cos t = gap/√(ab) = 2 sin²(t/2). Under erf the next covariances are at most s_w² +
-s_b², where q says enough; only the first layer needs the angle, in √((1 + 2a)(1 + 2b) − 4q²).
+with a′, b′ the next variances and 1 − cos t = gap/√(ab) = 2 sin²(t/2). Under erf the next covariances are at most
+s_w² + s_b², where q says enough; only the first layer needs the angle, in √((1 + 2a)(1 + 2b) − 4q²).
 """
 
 from collections.abc import Callable

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.counting import charged
 from bfc_core.flops.kernels import PairFlops
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.distance import squared_distances, without_offset
@@ -40,7 +41,8 @@ class RbfKernel(Kernel):
         # Written so that a number that is none is seen too.
         if not bool(halves_x.min() + halves_z.min() >= -REACH):
             rate = min(scale * scale / 2, _LARGEST_RATE)
-            return squared_distances(x, z, NEAR).mul_(-rate).exp_()
+            with charged(self.flops(x.shape[1]).block(len(x), len(z))):
+                return squared_distances(x, z, NEAR).mul_(-rate).exp_()
         left = torch.cat([near_origin, halves_x, torch.ones_like(halves_x)], dim=1)
         right = torch.cat([other, torch.ones_like(halves_z), halves_z], dim=1)
         return (left @ right.mT).clamp_max_(0.0).exp_()

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bfc_core.errors import KernelNotPositiveDefinite
+from bfc_core.errors import KernelNotFinite, KernelNotPositiveDefinite
 from bfc_core.kernel_cost import BLOCK_ROWS
 
 Criterion = Literal["leave_one_out", "gcv"]
@@ -163,7 +163,8 @@ def absolute_ridges(
     """
     if mean_diagonal == 0:
         raise KernelNotPositiveDefinite(
-            "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other inputs"
+            "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other "
+            "inputs"
         )
     ridges = sorted(DEFAULT_RIDGES if relative is None else relative)
     return torch.tensor(ridges, dtype=like.dtype, device=like.device) * scale_of(mean_diagonal)
@@ -205,7 +206,7 @@ class Eigendecomposition:
             KernelNotPositiveDefinite: the gram is not finite.
         """
         if not gram.isfinite().all():
-            raise KernelNotPositiveDefinite("the gram holds values that are not finite")
+            raise KernelNotFinite("the gram holds values that are not finite")
         values, vectors = torch.linalg.eigh(gram)
         return cls(values.clamp_min_(0.0), vectors)
 
@@ -277,9 +278,7 @@ def solve_by_feature_blocks(
     right_hand_sides = centred.right_hand_sides()
     square, moments = _second_moments(blocks, right_hand_sides)
     if not (square.isfinite().all() and moments.isfinite().all()):
-        raise KernelNotPositiveDefinite(
-            "the kernel's features or the targets hold values that are not finite"
-        )
+        raise KernelNotFinite("the kernel's features or the targets hold values that are not finite")
     decomposed = Eigendecomposition.of(square)
     del square
     vectors = decomposed.vectors

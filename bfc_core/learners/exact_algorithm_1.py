@@ -36,6 +36,7 @@ from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.seeding import generator_for
 from bfc_core.specs import AlgorithmOne, AnyLearner, LabelledTarget, Outcome, RunSpec, hierarchy_of
 from bfc_core.theory.algorithm_1 import ExactConstants
+from bfc_core.theory.faint_levels import faint_levels
 from bfc_core.training.distillation import initial_distill
 from bfc_core.training.divergence import FAR_OFF, is_lost
 from bfc_core.training.exact_regularizer import ExactRegularizer
@@ -374,11 +375,12 @@ class ExactPack:
         assert state.epsilon is not None
         selection: Selection = {"epsilon_0": state.epsilon, **state.opened_at}
         selection |= {f"rank_level_{level}": rank for level, rank in state.ranks.items()}
-        warnings = () if state.ended_at is not None else (self._unfinished(state),)
+        warnings: tuple[str, ...] = () if state.ended_at is not None else (self._unfinished(state),)
         if state.ended_at == 0:
             warnings = (
                 f"nothing was trained: the objective was below accuracy {self.mode.accuracy:g} at once",
             )
+        warnings += tuple(map(str, faint_levels(self.specs[member])))
         return Fitted(Outcome.SUCCEEDED, predictor, steps, state.flops, selection, warnings)
 
     def _advice(self) -> str:

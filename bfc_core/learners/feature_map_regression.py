@@ -14,6 +14,7 @@ from bfc_core.kernels.explicit import FeatureFunction, product_features
 from bfc_core.learners.baseline import FitContext, FittedFunction, mean_squares, ridge_on
 from bfc_core.learners.kernel_ridge import FittedKernel
 from bfc_core.specs.baselines import FeatureMapRegression
+from bfc_core.spread import spread_of
 
 Sparse = Literal["lasso", "lars", "omp"]
 
@@ -55,7 +56,10 @@ def fit_feature_map_regression(
 
 
 class _Standardised:
-    """Features with mean 0 and variance 1 on the training samples: a path must not depend on their units."""
+    """Features with mean 0 and variance 1 on the training samples: a path must not depend on their units.
+
+    What does not vary there is 0 everywhere.
+    """
 
     def __init__(self, function: FeatureFunction, mean: Tensor, spread: Tensor) -> None:
         self._function, self._mean, self._spread = function, mean, spread
@@ -63,8 +67,7 @@ class _Standardised:
     @classmethod
     def of(cls, function: FeatureFunction, x: Float[Tensor, "n d"]) -> "_Standardised":
         values = function(x)
-        spread = values.std(0, unbiased=False)
-        return cls(function, values.mean(0), torch.where(spread > 0, spread, 1.0))
+        return cls(function, values.mean(0), spread_of(values))
 
     def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n r"]:
         return self._function(x).sub_(self._mean).div_(self._spread)

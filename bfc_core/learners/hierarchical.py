@@ -35,6 +35,7 @@ from bfc_core.specs import (
     RunSpec,
     hierarchy_of,
 )
+from bfc_core.theory.faint_levels import faint_levels
 from bfc_core.training.divergence import FAR_OFF, is_lost
 from bfc_core.training.loop import VALIDATION_ROWS, StageState, train_stage
 from bfc_core.training.measuring import (
@@ -425,7 +426,7 @@ class HierarchicalPack:
             f"level {level} was distilled to rank {rank} of {self.network.levels[level].k}"
             for level, rank in sorted(history.ranks.items())
             if rank < self.network.levels[level].k and self.recipe.rank == "threshold"
-        )
+        ) + tuple(map(str, faint_levels(self.specs[run])))
         return Fitted(Outcome.SUCCEEDED, predictor, steps, history.flops, selection, warnings)
 
 

@@ -12,6 +12,7 @@ from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import (
     BfcError,
     DataSetUnusable,
+    KernelNotFinite,
     KernelNotPositiveDefinite,
     PackInterrupted,
     ResourceLimitExceeded,
@@ -20,6 +21,7 @@ from bfc_core.errors import (
 from bfc_core.evaluation import Problem, report_of
 from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import shared_memory_bytes
+from bfc_core.kernels.pulse import watched
 from bfc_core.kernels.shared import EigendecompositionFolder, SharedGrams
 from bfc_core.learners.baseline import FitContext, FittedFunction
 from bfc_core.learners.baselines import fit_baseline
@@ -33,6 +35,8 @@ from bfc_core.seeding import generator_for
 from bfc_core.specs import KernelRidge, Measurement, Outcome, RecursiveFeatureMachine, Report, RunSpec
 from bfc_core.specs.baselines import Baseline
 from bfc_core.training.progress import Observer
+
+NOT_FINITE = "try fewer layers, a smaller degree or smaller variances"
 
 
 class RunNoLongerWanted(BfcError):
@@ -130,17 +134,22 @@ class KernelPack:
         posed = time.monotonic()
         counter = FlopCounter()
         try:
-            with counter:
-                fitted = self._fit(run, problem)
+            try:
+                with counter:
+                    fitted = self._fit(run, problem)
+            except KernelNotFinite as error:
+                fitted = Fitted(Outcome.DIVERGED, None, message=f"{error}; {NOT_FINITE}")
+            except KernelNotPositiveDefinite as error:
+                fitted = Fitted(Outcome.DIVERGED, None, message=str(error))
+            fitted = replace(fitted, flops=counter.flops)
+            solved = time.monotonic()
+            with watched(lambda: self._check_wanted(run)):
+                advice = f"{NOT_FINITE}, or larger ridges"
+                report = report_of(fitted, problem, seconds=0.0, advice=advice)
         except RunNoLongerWanted:
             return Report(
                 outcome=Outcome.CANCELLED, seconds=time.monotonic() - started, message="cancelled on request"
             )
-        except KernelNotPositiveDefinite as error:
-            fitted = Fitted(Outcome.DIVERGED, None, message=str(error))
-        fitted = replace(fitted, flops=counter.flops)
-        solved = time.monotonic()
-        report = report_of(fitted, problem, seconds=0.0)
         times = {"seconds": time.monotonic() - started, "solve_seconds": solved - posed}
         report = report.model_copy(update=times)
         if report.metrics is not None and report.metrics.nmse is not None:
@@ -153,6 +162,13 @@ class KernelPack:
             )
         return report
 
+    def _check_wanted(self, run: int) -> None:
+        """Asked often, while a run is fitted and while it predicts."""
+        if self.observer.stop_requested():
+            raise PackInterrupted(f"stopped in run {run + 1} of {len(self.specs)}")
+        if run in self.observer.cancelled():
+            raise RunNoLongerWanted
+
     def _fit(self, run: int, problem: Problem) -> Fitted:
         furthest = 0
 
@@ -162,10 +178,7 @@ class KernelPack:
             # A learner of several stages counts each from zero; what is shown never goes back.
             furthest = max(furthest, math.floor(parts * solved / max(systems, 1)))
             self.observer.progressed(parts * run + furthest, parts * len(self.specs))
-            if self.observer.stop_requested():
-                raise PackInterrupted(f"stopped in run {run + 1} of {len(self.specs)}")
-            if run in self.observer.cancelled():
-                raise RunNoLongerWanted
+            self._check_wanted(run)
 
         learner = self.specs[run].learner
         fitted: FittedKernel | FittedFeatureMachine | FittedFunction

@@ -13,6 +13,7 @@ from bfc_core.kernels.base import FiniteRankKernel, Kernel
 from bfc_core.kernels.build import build_kernel
 from bfc_core.kernels.feature_map import FeatureMap, mapped
 from bfc_core.kernels.gram import gram_times
+from bfc_core.kernels.pulse import watched
 from bfc_core.kernels.refits import subsample_rows
 from bfc_core.kernels.ridge import RidgeSolution, absolute_ridges, solve_by_eigendecomposition
 from bfc_core.kernels.shared import SharedGrams
@@ -133,15 +134,18 @@ def fit_candidates(
     selection: Selection = {}
     warnings: list[str] = []
     best = candidates[0]
-    if len(candidates) > 1:
-        errors = _screened([candidate.kernel for candidate in candidates], inputs, targets, options, steps)
-        best = candidates[errors.index(min(errors))]
-        warnings.extend(_bandwidth_warnings([candidate.choice for candidate in candidates], errors))
-        selection["bandwidth_at_edge"] = bool(warnings)
-    selection |= best.choice
-    solved = KernelSystem(
-        best.kernel, best.name, inputs, targets, options, shared, steps.advance, steps.alive
-    ).solved()
+    with watched(steps.alive):
+        if len(candidates) > 1:
+            errors = _screened(
+                [candidate.kernel for candidate in candidates], inputs, targets, options, steps
+            )
+            best = candidates[errors.index(min(errors))]
+            warnings.extend(_bandwidth_warnings([candidate.choice for candidate in candidates], errors))
+            selection["bandwidth_at_edge"] = bool(warnings)
+        selection |= best.choice
+        solved = KernelSystem(
+            best.kernel, best.name, inputs, targets, options, shared, steps.advance, steps.alive
+        ).solved()
     steps.finish()
     solution = solved.solution
     edges = [column for column in range(targets.shape[1]) if solution.at_edge(column)]
@@ -175,7 +179,7 @@ def _check(inputs: Float[Tensor, "n p"], targets: Float[Tensor, "n c"]) -> None:
     for name, values in (("inputs", inputs), ("targets", targets)):
         if not bool(values.isfinite().all()):
             raise KernelNotPositiveDefinite(f"the {name} hold values that are not finite")
-    if len(inputs) < 2:
+    if len(inputs) == 1:
         raise KernelNotPositiveDefinite("leave-one-out needs at least two samples")
 
 

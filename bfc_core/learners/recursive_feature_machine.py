@@ -21,6 +21,7 @@ from bfc_core.kernels.cholesky import factor_in_place, solve_with_factor
 from bfc_core.kernels.feature_map import FeatureMap, mapped
 from bfc_core.kernels.gram import gram_times
 from bfc_core.kernels.laplace import LaplaceKernel
+from bfc_core.kernels.pulse import beat, watched
 from bfc_core.learners.baseline import held_out_of
 from bfc_core.learners.predictor import Selection
 from bfc_core.specs import RecursiveFeatureMachine
@@ -106,7 +107,7 @@ def fit_recursive_feature_machine(
     Every pair of bandwidth and ridge runs all rounds on at most 1500 samples; where there are more, the best two
     pairs run again on all samples but the held-out part. The nMSE of the held-out part chooses pair and round.
     So many rounds are then run on all samples, and the last kernel is solved. Targets are centred with their mean.
-    ``progress(solved, systems)`` is called after every solved system and may raise.
+    ``progress(solved, systems)`` is called after every solved system and often within one, and may raise.
 
     Raises:
         ResourceLimitExceeded: the gram does not fit ``memory_limit_bytes``; nothing was allocated.
@@ -126,14 +127,17 @@ def fit_recursive_feature_machine(
     finalists = min(FINALISTS, len(candidates)) if is_subsampled else 0
     steps = _Steps(progress, (learner.rounds + 1) * (len(candidates) + finalists + 1))
     fraction = learner.validation_fraction
-    split = _Split.of(inputs, targets, order[:FEATURE_MACHINE_SUBSAMPLE], fraction)
-    screened = ranked = _ranked(candidates, split, learner, steps)
-    if is_subsampled:
-        ranked = _ranked(screened[:finalists], _Split.of(inputs, targets, order, fraction), learner, steps)
-    best = ranked[0]
-    metric, kept = _metric_of_all(best, inputs, targets, learner, steps)
-    kernel = LaplaceKernel(best.bandwidth, metric)
-    weights, intercept = _solve(kernel, inputs, targets, best.ridge)
+    with watched(steps.alive):
+        split = _Split.of(inputs, targets, order[:FEATURE_MACHINE_SUBSAMPLE], fraction)
+        screened = ranked = _ranked(candidates, split, learner, steps)
+        if is_subsampled:
+            ranked = _ranked(
+                screened[:finalists], _Split.of(inputs, targets, order, fraction), learner, steps
+            )
+        best = ranked[0]
+        metric, kept = _metric_of_all(best, inputs, targets, learner, steps)
+        kernel = LaplaceKernel(best.bandwidth, metric)
+        weights, intercept = _solve(kernel, inputs, targets, best.ridge)
     steps.advance(1 + learner.rounds - best.rounds)
     warnings = tuple(_edge_warnings(best, screened))
     selection: Selection = {
@@ -172,6 +176,9 @@ class _Steps:
 
     def advance(self, systems: int = 1) -> None:
         self._done += systems
+        self._progress(self._done, self._systems)
+
+    def alive(self) -> None:
         self._progress(self._done, self._systems)
 
 
@@ -255,7 +262,7 @@ def _solve(
     gram = kernel.gram(x)
     gram.diagonal().add_(ridge)
     mean = y.mean()
-    return solve_with_factor(factor_in_place(gram), (y - mean)[:, None])[:, 0], float(mean)
+    return solve_with_factor(factor_in_place(gram, beat), (y - mean)[:, None])[:, 0], float(mean)
 
 
 def _edge_warnings(best: _Candidate, screened: Sequence[_Candidate]) -> Iterator[str]:

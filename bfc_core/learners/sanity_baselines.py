@@ -14,6 +14,7 @@ from bfc_core.kernels.distance import squared_distances
 from bfc_core.learners.baseline import FitContext, FittedFunction, mean_squares, ridge_on
 from bfc_core.learners.kernel_ridge import FittedKernel
 from bfc_core.specs.baselines import GradientBoosting, NearestNeighbours, Oracle
+from bfc_core.spread import spread_of
 from bfc_core.targets.base import Target
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ def _true_features(target: Target, x: Float[Tensor, "n d"]) -> Callable[[Tensor]
         return torch.cat([*found, *(values.square() for values in found)], dim=1)
 
     known = features(x)
-    mean, spread = known.mean(0), known.std(0, unbiased=False)
-    spread = torch.where(spread > 0, spread, 1.0)
+    mean, spread = known.mean(0), spread_of(known)
     return lambda rows: (features(rows) - mean) / spread
 
 

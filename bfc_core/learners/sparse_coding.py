@@ -31,8 +31,8 @@ def fit_sparse_coding(
         random_state=context.seed,
     )
     with warnings.catch_warnings():
-        # Codes that end early represent their sample exactly, which is no failure.
-        warnings.simplefilter("ignore", RuntimeWarning)
+        # Codes that end early represent their sample exactly, and atoms may depend on each other: no failures.
+        warnings.simplefilter("ignore")
         dictionary.fit(x.numpy())
     batches = dictionary.n_steps_
     learnt = batches * min(256, len(x))
@@ -41,7 +41,7 @@ def fit_sparse_coding(
     def features(rows: Tensor) -> Tensor:
         charge(codes_flops(len(rows), rows.shape[1], learner.atoms, nonzero))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.simplefilter("ignore")
             codes = torch.from_numpy(dictionary.transform(rows.numpy()))
         return torch.cat([codes, codes.square()], dim=1)
 

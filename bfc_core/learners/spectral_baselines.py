@@ -12,6 +12,7 @@ from bfc_core.kernels.explicit import product_features
 from bfc_core.learners.baseline import FitContext, FittedFunction, ridge_on
 from bfc_core.learners.predictor import Selection
 from bfc_core.specs.baselines import BackLofi, ForwardLofi, OneGiantStep, StagedSpectral, TensorDecomposition
+from bfc_core.spread import spread_of
 
 ABOVE_NOISE = 2.0
 """A moment that is no larger than this many times what shuffled labels show is called noise."""
@@ -87,15 +88,20 @@ def fit_staged_spectral(
 
 
 class _LofiLayer:
-    """k filters; outputs are their values and all products of two, standardised on the training samples."""
+    """k filters; outputs are their values and all products of two, standardised on the training samples.
+
+    A filter outside the span of few samples sees 0 on all of them, up to rounding: its outputs are 0 everywhere.
+    """
 
     def __init__(self, filters: Float[Tensor, "i k"], inputs: Float[Tensor, "n i"]) -> None:
         self.filters = filters
         self._mean, self._spread = torch.zeros(()), torch.ones(())
         raw = self._raw(inputs)
         self._mean = raw.mean(0)
-        spread = raw.std(0, unbiased=False)
-        self._spread = torch.where(spread > 0, spread, 1.0)
+        length = inputs.square().sum(1).mean().sqrt()
+        sizes = torch.full_like(self._mean, float(length.square()))
+        sizes[: filters.shape[1]] = length
+        self._spread = spread_of(raw, sizes)
 
     def __call__(self, inputs: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
         return (self._raw(inputs) - self._mean) / self._spread

@@ -167,7 +167,8 @@ def _two_layers() -> Reproduction:
             learners=[{"kind": "quadratic_network", "second": second} for second in ("joint", "again")],
             n=500,
             dim=20,
-            seeds=5,
+            # One seed in eight has a gain below 2.5: docs/records/2026-11-28-matched-control-two-layers.
+            seeds=11,
         )
         for role, alpha in roles.items()
     }

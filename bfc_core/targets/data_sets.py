@@ -11,6 +11,7 @@ from torch import Tensor
 from bfc_core.data_sets import load
 from bfc_core.seeding import generator_for
 from bfc_core.specs import Array, DataSet, Images
+from bfc_core.spread import spread_of
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,12 @@ def _samples(spec: DataSet, folder: Path | None) -> tuple[Float[Tensor, "n dim"]
 
 
 def _scaling(spec: DataSet, x: Float[Tensor, "n dim"], rows: Int[Tensor, " r"]) -> tuple[Tensor, Tensor]:
-    """What is taken off x, and what it is divided by: nothing of what varies nowhere."""
+    """What is taken off x, and what it is divided by; a column that varies nowhere becomes 0."""
     zero, one = torch.zeros((), dtype=x.dtype), torch.ones((), dtype=x.dtype)
     if not isinstance(spec, Array) or spec.scaling == "none":
         return zero, one
     known = x[rows] if spec.scaling == "columns" else x[rows].reshape(-1, 1)
-    mean, spread = known.mean(0), known.std(0, unbiased=False)
-    return mean, torch.where(spread > 0, spread, one)
+    return known.mean(0), spread_of(known)
 
 
 @cache

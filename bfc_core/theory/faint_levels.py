@@ -1,19 +1,20 @@
 """Levels that add so little to the labels that nothing of them can be learnt, told before anything is trained.
 
 Entries of S*_ℓ have mean square 1, so what level ℓ adds to a label is α_ℓ k_ℓ in the mean; its *share* here is that
-over the sum of all levels. Three things can be larger:
+over the sum of all levels. Three things can stand in the way:
 
-- *rounding* of the numbers in which a network is trained;
+- *share*: below 1e-5 training does not find the level beside the others;
 - *noise*: n samples average label noise of σ standard deviations down to about σ √(p/n), where p are the parameters
   of the level's K;
-- *λ₆*: where α_ℓ² is small beside it, the penalty on the norms outweighs all that the level could explain.
+- *λ₆*: where the lowest level's α² is small beside it, the penalty on the norms outweighs the data: the unit of the
+  labels is too small for the recipe.
 
-These are orders of magnitude, for warnings: nothing is refused for them. A level of α = 0 is a null twin and faint on
+Thresholds are orders of magnitude, for warnings: nothing is refused for them. A level of α = 0 is a null twin and faint on
 purpose. Measured in docs/records/2026-11-28-faint-levels.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
@@ -28,13 +29,13 @@ from bfc_core.specs import (
     hierarchy_of,
 )
 
-ROUNDING = {"float32": 2.0**-24, "float64": 2.0**-53}
-"""Half a unit in the last place of 1."""
+LEAST_SHARE = 1e-5
+"""Share below which a level was missed, in float32 and in float64 alike."""
 
-OUTWEIGHED = 1.0
-"""α_ℓ² over λ₆ below which nothing of a level was learnt."""
+OUTWEIGHED = 1 / 300
+"""α_ℓ² over the λ₆ of the wide stages from which downwards a level is missed: α_2 = 10⁻³ with the default."""
 
-Reason = Literal["rounding", "noise", "norms"]
+Reason = Literal["share", "noise", "norms"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,8 @@ class FaintLevel:
         assert isinstance(learner, Recipe)
         adds = f"level {self.level} (alpha {self.alpha:g}) adds about {self.share:.0e} of the labels"
         match self.reason:
-            case "rounding":
-                other = ", or set precision to 'float64'" if learner.precision == "float32" else ""
-                return f"{adds}, less than the rounding of {learner.precision}: raise its alpha{other}"
+            case "share":
+                return f"{adds}, too little for training to find: raise its alpha"
             case "noise":
                 assert isinstance(self.run.target, LabelledTarget)
                 return (
@@ -87,25 +87,29 @@ def faint_levels(run: RunSpec) -> list[FaintLevel]:
     return found
 
 
-def in_words(runs: Sequence[RunSpec]) -> list[str]:
+def in_words(runs: Iterable[RunSpec]) -> list[str]:
     """One sentence for every level and reason among the runs of an experiment, for the largest alpha and n of it."""
     found: defaultdict[tuple[int, Reason], list[FaintLevel]] = defaultdict(list)
-    for run in _distinct(runs):
+    for run in runs:
         for faint in faint_levels(run):
             found[faint.level, faint.reason].append(faint)
     return [str(max(faints, key=lambda faint: (faint.alpha, faint.run.n))) for faints in found.values()]
 
 
 def _reasons(run: RunSpec, learner: Recipe, told: Hierarchy, level: int, share: float) -> Iterator[Reason]:
-    if share < ROUNDING[learner.precision]:
-        yield "rounding"
+    if share < LEAST_SHARE:
+        yield "share"
     target = run.target
     if not isinstance(target, LabelledTarget) or target.task == "classification":
         return
     if share < target.label_noise * sqrt(_parameters(told, level, run.dim) / run.n):
         yield "noise"
     is_practical = not isinstance(learner, AlgorithmOne) or learner.mode == "practical"
-    if is_practical and told.alphas[level] ** 2 < OUTWEIGHED * learner.wide_norm_weight:
+    if (
+        level == LOWEST_LEVEL
+        and is_practical
+        and told.alphas[level] ** 2 <= 1.001 * OUTWEIGHED * learner.wide_norm_weight
+    ):
         yield "norms"
 
 
@@ -120,8 +124,3 @@ def _parameters(told: Hierarchy, level: int, dim: int) -> int:
 
 def _is_twin(run: RunSpec) -> bool:
     return isinstance(run.target, LabelledTarget) and run.target.null_twin is not None
-
-
-def _distinct(runs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The runs that differ in more than their seed."""
-    return list({(run.target.canonical_json(), run.learner, run.n, run.dim): run for run in runs}.values())

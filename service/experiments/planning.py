@@ -1,12 +1,13 @@
 """From an experiment spec to its plan: cells, packs, seconds, bytes, warnings. Pure; nothing is read or stored."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bfc_core.packing import Estimate, estimate_pack, estimate_run, packs_of, planned_flops
 from bfc_core.specs import AnyLearner, CorrectionWindow, ExperimentSpec, Layerwise, Recipe, RunSpec
 from bfc_core.statistics.aggregation import distinct_labels
+from bfc_core.theory.faint_levels import in_words
 from service.errors import FieldProblem, PlanRefusedError
 from service.experiments.calibration import Calibration
 from service.runs.cell import cell_hash
@@ -142,7 +143,7 @@ def plan(
         sum(estimate.seconds for estimate in estimates),
         max((estimate.memory_bytes for estimate in estimates), default=0),
         sum(learner.estimated_flops for learner in learners),
-        _warnings(spec),
+        _warnings(spec, (cell.spec for cell in cells)),
     )
 
 
@@ -189,7 +190,7 @@ def _distinct_estimates(cells: Sequence[RunSpec]) -> tuple[list[Estimate], int]:
     return found, total
 
 
-def _warnings(spec: ExperimentSpec) -> list[str]:
+def _warnings(spec: ExperimentSpec, runs: Iterable[RunSpec]) -> list[str]:
     warnings = []
     if len(spec.seeds) == 1:
         warnings.append("one seed: the comparison will have no intervals and no tests")
@@ -202,4 +203,5 @@ def _warnings(spec: ExperimentSpec) -> list[str]:
     without = sorted({learner.kind for learner in spec.learners if not isinstance(learner, Recipe)})
     if spec.budget.keep_predictor and without:
         warnings.append(f"keep_predictor keeps trained networks; {', '.join(without)} will leave no artifact")
-    return warnings
+    # Seeds draw other targets of the same levels.
+    return warnings + in_words(run for run in runs if run.seed == spec.seeds[0])

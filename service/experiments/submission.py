@@ -16,7 +16,7 @@ from service.api_keys.quotas import check_quotas
 from service.auth import Principal
 from service.config import CrashPoint, Settings
 from service.database import LOCK_NOT_AVAILABLE, Database, database_now, sql_state
-from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError
+from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError, QuotaExceededError
 from service.experiments.calibration import calibrations
 from service.experiments.data_sets import check_data_set
 from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
@@ -121,6 +121,11 @@ def submit(
             if key is not None:
                 _remember(session, principal.owner, key, body_hash, answer)
             _crash_at("before_accept", settings)
+    except QuotaExceededError:
+        # What fills the quota may be the same request, which was faster.
+        if key is None or (known := _known(database, principal.owner, key, body_hash)) is None:
+            raise
+        return known
     except OperationalError as error:
         if sql_state(error) == LOCK_NOT_AVAILABLE:
             raise IdempotencyKeyInFlightError from error

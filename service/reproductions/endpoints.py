@@ -6,7 +6,10 @@ from fastapi import APIRouter, Depends, Header, Response
 
 from bfc_core.reproductions.preset import Reproduction
 from bfc_core.reproductions.presets import REPRODUCTIONS
-from service.auth import PrincipalDep
+from service.api_keys.quotas import check_quotas
+from service.auth import Principal, PrincipalDep
+from service.config import Settings
+from service.database import Database
 from service.dependencies import (
     DatabaseDep,
     PublisherDep,
@@ -16,7 +19,7 @@ from service.dependencies import (
 )
 from service.errors import ReproductionNotFoundError
 from service.experiments.schemas import ExperimentRead
-from service.experiments.submission import submit
+from service.experiments.submission import planned, submit
 from service.pagination import Page
 from service.reproductions.checking import read_check
 from service.reproductions.schemas import (
@@ -63,9 +66,11 @@ def start(
     """Submit every experiment of the preset; the verdict is at ``check`` once they have ended.
 
     Nothing is reused: to reproduce is to compute again. Under a known Idempotency-Key the experiments that it
-    started are answered again.
+    started are answered again, and what a quota kept from starting is started.
     """
     preset = _named(name)
+    if idempotency_key is None:
+        _check_quotas(preset, principal, database, settings)
     check = f"/v1/reproductions/{name}/check"
     response.headers["Location"], response.headers["Retry-After"] = check, "1"
     return ReproductionStarted(
@@ -91,6 +96,24 @@ def get_check(name: str, session: ReadingDep) -> ReproductionCheck:
 def _key_of(key: str | None, role: str) -> str | None:
     """Every experiment has a key of its own: one key belongs to one body."""
     return None if key is None else f"{key}/{role}"
+
+
+def _check_quotas(preset: Reproduction, principal: Principal, database: Database, settings: Settings) -> None:
+    """Refuse what would start some of the experiments and not others.
+
+    Raises:
+        QuotaExceededError: all of them together are more than the API key allows; nothing was stored.
+    """
+    if principal.live_runs_limit is None and principal.daily_seconds_limit is None:
+        return
+    with database.writing() as session:
+        plans = [planned(session, spec, settings, force=True) for spec in preset.experiments.values()]
+        check_quotas(
+            session,
+            principal,
+            runs=sum(len(found.cells) for found in plans),
+            seconds=sum(found.estimated_seconds for found in plans),
+        )
 
 
 def _named(name: str) -> Reproduction:

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.database import database_now
 from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
+from service.runs.holding import held, held_run
 from service.runs.moves import change, end_pack, live_runs
 from service.runs.run_counts import LIVE, RunChange
 from service.runs.settlement import settle, settle_experiment
@@ -51,13 +52,7 @@ def cancel_experiment(session: Session, experiment_id: UUID) -> Experiment:
     )
     mine = select(ExperimentRun.run_id).where(ExperimentRun.experiment_id == experiment_id)
     wanted = Run.id.in_(mine) & Run.id.not_in(shared) & Run.status.in_(LIVE)
-    _lock_packs(session, Pack.id.in_(select(Run.pack_id).where(wanted)))
-    experiment = session.execute(
-        select(Experiment)
-        .where(Experiment.id == experiment_id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).scalar_one()
+    _, experiment = held(session, experiment_id, Pack.id.in_(select(Run.pack_id).where(wanted)))
     if experiment.status.is_terminal:
         raise ExperimentAlreadyFinishedError(experiment.id, experiment.status)
     experiment.cancel_requested_at = experiment.cancel_requested_at or now
@@ -75,8 +70,7 @@ def cancel_run(session: Session, run_id: UUID) -> Run:
         RunAlreadyFinishedError: it ended before.
     """
     now = database_now(session)
-    _lock_packs(session, Pack.id == select(Run.pack_id).where(Run.id == run_id).scalar_subquery())
-    run = session.get_one(Run, run_id, populate_existing=True)
+    run, _ = held_run(session, run_id)
     if run.status.is_terminal:
         raise RunAlreadyFinishedError(run.id, run.status)
     _cancel_runs(session, now, [run])
@@ -104,13 +98,3 @@ def _cancel_runs(session: Session, now: datetime, runs: Iterable[Run]) -> None:
             if not live_runs(session, pack):
                 end_pack(pack, now, PackStatus.CANCELLED)
     settle(session, now, changes)
-
-
-def _lock_packs(session: Session, which: ColumnElement[bool]) -> None:
-    session.scalars(
-        select(Pack)
-        .where(which)
-        .order_by(Pack.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).all()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service.config import Settings
-from service.database import Database
+from service.database import Database, in_words
 from service.jobs import Publisher
 from service.runs import lifecycle
 
@@ -74,7 +74,7 @@ class Reconciler:
         except SQLAlchemyError as error:
             # While the database was away nobody could renew a lease: give every owner one full lease to do so.
             self._no_reaping_until = time.time() + lease
-            logger.warning("reconciler.database_unavailable error=%s", type(error).__name__)
+            logger.warning("reconciler.database_unavailable error=%s", in_words(error))
 
     def _reap(self) -> None:
         # Asked without any lock first: on SQLite a writing transaction waits for all others, and they for it.

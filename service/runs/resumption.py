@@ -1,6 +1,5 @@
 """What a person may do to an experiment besides cancelling it: pause it, let it go on, try a run again."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -11,12 +10,11 @@ from bfc_core.packing import estimate_pack
 from bfc_core.specs import RunSpec
 from service.database import database_now
 from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
+from service.runs.holding import held, held_run
 from service.runs.moves import Wakeup
 from service.runs.run_counts import RunChange
 from service.runs.settlement import settle, settle_experiment
 from service.runs.transitions import RETRIABLE
-
-_PACKS_A_STATEMENT = 1000
 
 
 class NotPausableError(Exception):
@@ -54,7 +52,7 @@ def pause_experiment(session: Session, experiment_id: UUID) -> Experiment:
         NotPausableError: it is not queued or running.
     """
     now = database_now(session)
-    packs, experiment = _held(session, experiment_id)
+    packs, experiment = held(session, experiment_id, *_of(experiment_id))
     if experiment.paused_at is not None and not experiment.status.is_terminal:
         raise NotPausableError(experiment.id, ExperimentStatus.PAUSED)
     if experiment.status not in {ExperimentStatus.QUEUED, ExperimentStatus.RUNNING}:
@@ -74,7 +72,7 @@ def resume_experiment(session: Session, experiment_id: UUID) -> tuple[Experiment
         NotPausedError: it is not paused.
     """
     now = database_now(session)
-    packs, experiment = _held(session, experiment_id)
+    packs, experiment = held(session, experiment_id, *_of(experiment_id))
     if experiment.paused_at is None or experiment.status.is_terminal:
         raise NotPausedError(experiment.id, experiment.status)
     experiment.paused_at = None
@@ -98,13 +96,7 @@ def retry_run(session: Session, run_id: UUID) -> tuple[Run, list[Wakeup]]:
         NotRetriableError: it has a report, or is still going on.
     """
     now = database_now(session)
-    old = session.scalars(
-        select(Pack)
-        .where(Pack.id == select(Run.pack_id).where(Run.id == run_id).scalar_subquery())
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).one()
-    run = session.get_one(Run, run_id, populate_existing=True)
+    run, old = held_run(session, run_id)
     if run.status not in RETRIABLE:
         raise NotRetriableError(run.id, run.status)
     pack = _pack_of_its_own(session, run, old, now)
@@ -165,40 +157,6 @@ def _reopen(session: Session, run: Run) -> datetime | None:
     return next((one.paused_at for one in experiments if one.id == run.experiment_id), None)
 
 
-def _held(session: Session, experiment_id: UUID) -> tuple[list[Pack], Experiment]:
-    """Hold an experiment with every pack of it that has not ended, the packs first.
-
-    While we waited for a row somebody may have split a pack, or given a run a fresh one: those are held as well, or a
-    pause would let them run and a resume would leave them behind.
-    """
-    live = Pack.experiment_id == experiment_id, Pack.status.in_([PackStatus.QUEUED, PackStatus.RUNNING])
-    packs = {pack.id: pack for pack in _held_packs(session, *live)}
-    while True:
-        attempt = session.begin_nested()
-        experiment = _held_experiment(session, experiment_id)
-        missed = sorted(set(session.scalars(select(Pack.id).where(*live))) - packs.keys())
-        if not missed:
-            return list(packs.values()), experiment
-        # Whoever holds a pack may wait for the experiment: give it back before the pack is asked for.
-        attempt.rollback()
-        some = Pack.id.in_(missed[:_PACKS_A_STATEMENT])
-        packs |= {pack.id: pack for pack in _held_packs(session, *live, some)}
-
-
-def _held_packs(session: Session, *which: ColumnElement[bool]) -> Sequence[Pack]:
-    return session.scalars(
-        select(Pack)
-        .where(*which)
-        .order_by(Pack.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).all()
-
-
-def _held_experiment(session: Session, experiment_id: UUID) -> Experiment:
-    return session.execute(
-        select(Experiment)
-        .where(Experiment.id == experiment_id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).scalar_one()
+def _of(experiment_id: UUID) -> tuple[ColumnElement[bool], ...]:
+    """Packs that an experiment asked for first and that have not ended."""
+    return Pack.experiment_id == experiment_id, Pack.status.in_([PackStatus.QUEUED, PackStatus.RUNNING])

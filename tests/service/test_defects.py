@@ -178,6 +178,7 @@ def test_a_database_that_takes_no_more_is_503_until_it_does(api: Api):
 
 def test_whatever_a_process_wrote_before_it_died_is_stored(api: Api):
     """PostgreSQL refuses NUL in a text: the end of such an attempt would be tried again for ever."""
+    api.finish_all()
     experiment = api.submitted(learners=[{"kind": "joint"}], seeds=1)
     failure = Failure("child_died", "it said \0", log="core dumped\0\0")
     for _ in range(2):
@@ -194,3 +195,13 @@ def test_whatever_a_process_wrote_before_it_died_is_stored(api: Api):
     api.finish_all(lambda _run: refused)
     (run,) = api.get(experiment["links"]["runs"]).json()["items"]
     assert run["message"] == "no \N{REPLACEMENT CHARACTER} here"
+
+
+@pytest.mark.servers
+def test_an_api_that_came_before_its_migrations_says_so(new_postgres: str, tmp_path: Path):
+    for api in serve(settings_for(new_postgres, tmp_path)):
+        for answer in (api.get("/v1/experiments"), api.post()):
+            assert (answer.status_code, answer.json()["code"]) == (503, "database_not_migrated")
+            assert answer.headers["Retry-After"] == "30"
+        migrated(new_postgres)
+        assert api.post().status_code == 202

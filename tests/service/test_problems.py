@@ -255,3 +255,18 @@ def test_a_parameter_that_is_given_twice_is_refused(api: Api) -> None:
     answer = api.client.post("/v1/experiments?dry_run=true&dry_run=false", json=SMALL)
     assert pointers(answer) == ["#/query/dry_run"]
     assert api.count("experiments") == before
+
+
+def test_no_default_is_an_object(api: Api):
+    """Generators of clients cannot write one down, and leave out every operation that uses the schema."""
+    schemas = api.get("/openapi.json").json()["components"]["schemas"]
+    defaults = {
+        f"{name}.{field}": described["default"]
+        for name, schema in schemas.items()
+        for field, described in schema.get("properties", {}).items()
+        if isinstance(described.get("default"), dict)
+    }
+    assert defaults == {}
+    assert schemas["ExperimentSpec"]["properties"]["inputs"]["description"] == (
+        'if left out: {"kind": "gaussian"}'
+    )

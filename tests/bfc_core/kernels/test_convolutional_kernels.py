@@ -1,6 +1,7 @@
 """Kernels of convolutional networks: their contract, and finite random networks as a second opinion."""
 
-from math import prod, sqrt
+from itertools import product
+from math import acos, cos, pi, prod, sin, sqrt
 
 import pytest
 import torch
@@ -153,3 +154,115 @@ def test_the_plan_knows_what_average_pooling_costs() -> None:
     average, flatten = ({"kind": "convolutional", "readout": readout} for readout in ("average", "flatten"))
     assert seconds(average) > 50 * seconds(flatten) > 50 * seconds({"kind": "myrtle"}) / 64
     assert seconds({"kind": "myrtle"}) < seconds(average)
+
+
+Covariance = dict[tuple[int, int, int, int], float]
+
+
+def recursion_by_hand(kernel: ConvolutionalKernel, x: Tensor, z: Tensor) -> float:  # noqa: C901 - the definition
+    """The definition, one pair of pixels and one tap at a time."""
+    height, width, channels = kernel.image
+    images = {"x": x.reshape(kernel.image).tolist(), "z": z.reshape(kernel.image).tolist()}
+
+    def start(first: str, second: str) -> Covariance:
+        return {
+            (i, j, k, m): sum(a * b for a, b in zip(images[first][i][j], images[second][k][m], strict=True))
+            / channels
+            for i, j, k, m in product(range(height), range(width), range(height), range(width))
+        }
+
+    def averaged(of: Covariance) -> Covariance:
+        reach = range(-(kernel.taps // 2), kernel.taps // 2 + 1)
+        return {
+            (i, j, k, m): sum(of.get((i + u, j + v, k + u, m + v), 0.0) for u in reach for v in reach)
+            / kernel.taps**2
+            for i, j, k, m in of
+        }
+
+    def pooled(of: Covariance) -> Covariance:
+        halves = {tuple(index // 2 for index in pixels) for pixels in of}
+        return {
+            pixels: sum(
+                of[tuple(2 * index + step for index, step in zip(pixels, steps, strict=True))]
+                for steps in product((0, 1), repeat=4)
+            )
+            / 16
+            for pixels in halves
+        }
+
+    pairs = {"xx": start("x", "x"), "xz": start("x", "z"), "zz": start("z", "z")}
+    tangent: Covariance | None = None
+    for operation in kernel.operations:
+        if operation == "pool":
+            pairs = {name: pooled(of) for name, of in pairs.items()}
+            tangent = None if tangent is None else pooled(tangent)
+            continue
+        pairs = {
+            name: {
+                at: kernel.weight_variance * value + kernel.bias_variance
+                for at, value in averaged(of).items()
+            }
+            for name, of in pairs.items()
+        }
+        followed = pairs["xz"] if tangent is None else averaged(tangent)
+        factor = 0.0 if tangent is None else 1.0
+        tangent, after = {}, {}
+        for name, of in pairs.items():
+            after[name] = {}
+            for (i, j, k, m), value in of.items():
+                scale = sqrt(pairs[name[0] * 2][i, j, i, j] * pairs[name[1] * 2][k, m, k, m])
+                angle = pi / 2 if scale == 0 else acos(min(max(value / scale, -1.0), 1.0))
+                after[name][i, j, k, m] = scale * (sin(angle) + (pi - angle) * cos(angle)) / (2 * pi)
+                if name == "xz":
+                    kept = factor * kernel.weight_variance * followed[i, j, k, m]
+                    tangent[i, j, k, m] = (pi - angle) / (2 * pi) * (value + kept)
+        pairs = after
+    assert tangent is not None
+
+    def read_out(of: Covariance) -> float:
+        if kernel.readout == "average":
+            return sum(of.values()) / len(of)
+        return sum(value for at, value in of.items() if at[:2] == at[2:]) / sum(at[:2] == at[2:] for at in of)
+
+    value = kernel.weight_variance * read_out(pairs["xz"]) + kernel.bias_variance
+    return value + kernel.weight_variance * read_out(tangent) if kernel.tangent else value
+
+
+@each
+def test_the_recursion_is_its_definition_pixel_by_pixel(name: str) -> None:
+    kernel = kernel_of(name, weight_variance=1.7, bias_variance=0.2)
+    x, z = images(kernel, 2), images(kernel, 1, seed=1)
+    found = kernel.gram(x, z)
+    for row in range(2):
+        assert float(found[row, 0]) == pytest.approx(recursion_by_hand(kernel, x[row], z[0]), rel=1e-12)
+
+
+@each
+@pytest.mark.parametrize("bias", [0.0, 0.1])
+@pytest.mark.parametrize("size", [1e-150, 1.0, 1e150])
+def test_equal_images_are_as_exact_off_the_diagonal(name: str, bias: float, size: float) -> None:
+    """Also where patches of different pixels are parallel: a bright spot, a constant image, none at all."""
+    kernel = kernel_of(name, bias_variance=bias)
+    x = images(kernel, 2)
+    spot = torch.zeros_like(x[:1])
+    spot[:, : kernel.image[2]] = 1.0
+    x = size * torch.cat([x, spot, torch.ones_like(spot), torch.zeros_like(spot), 2 * x[:1]])
+    twice, count = torch.cat([x, x]), len(x)
+    diagonal = kernel.diagonal(x)
+    # Relative to the diagonal, whose own pairs of pixels may be parallel too.
+    for gram in (kernel.gram(twice), kernel.gram(twice, twice.clone())):
+        assert gram.isfinite().all()
+        torch.testing.assert_close(gram[:count, count:].diagonal(), diagonal, rtol=1e-12, atol=0)
+    if bias == 0:
+        assert float(kernel.gram(x)[0, 5]) == pytest.approx(2 * float(diagonal[0]), rel=1e-12)
+
+
+def test_parallel_patches_have_the_angle_zero_to_the_last_digits() -> None:
+    """Images of one pixel each: every patch is parallel to every other, and the kernel a product of their values."""
+    kernel = kernel_of(
+        "cntk average", image=[3, 3, 1], depth=1, bias_variance=0.0, taps=1, weight_variance=2.0
+    )
+    x = torch.rand(5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.1
+    # K = 2 a b, Θ = 2 a b / 2 after a ReLU at angle 0; the readout doubles: 2 (a b + a b).
+    means = x.mean(1)
+    torch.testing.assert_close(kernel.gram(x, x.clone()), 4 * torch.outer(means, means), rtol=1e-13, atol=0)

@@ -10,7 +10,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from bfc_core.flops.counting import FlopCounter
 from bfc_core.kernel_cost import BLOCK_ROWS
+from bfc_core.kernels.arc_cosine import ArcCosineKernel
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.build import build_kernel
 from bfc_core.kernels.gram import gram_times
@@ -149,6 +151,23 @@ def test_a_bandwidth_beyond_all_measure_gives_the_limit_of_the_kernel(kind: type
     same = torch.eye(5, dtype=torch.float64).repeat(2, 2)
     expected = same if bandwidth < 1 else torch.ones_like(same)
     torch.testing.assert_close(gram, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        RbfKernel(1.0),
+        RbfKernel(1e-3),
+        LaplaceKernel(2.0),
+        ArcCosineKernel(1),
+        NetworkKernel(True, 3, "relu", 2.0, 0.1),
+    ],
+)
+def test_a_gram_costs_the_same_flops_whatever_its_rows(kernel: Kernel) -> None:
+    for x in (normal(40), normal(1).repeat(40, 1), torch.cat([normal(20), -normal(20)])):
+        with FlopCounter() as counter:
+            kernel.gram(x)
+        assert counter.flops == kernel.flops(3).gram(40)
 
 
 @pytest.mark.parametrize("dim", [1, 60])

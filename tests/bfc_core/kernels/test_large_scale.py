@@ -13,6 +13,7 @@ from bfc_core.kernels.iterative import (
     solve_by_conjugate_gradients,
     symmetric_gram_times,
 )
+from bfc_core.kernels.laplace import LaplaceKernel
 from bfc_core.kernels.nystrom import ROWS, NystromFeatures
 from bfc_core.kernels.rbf import RbfKernel
 from bfc_core.kernels.refinement import solve_refined
@@ -46,6 +47,28 @@ def test_all_samples_as_centres_give_the_exact_path() -> None:
         rtol=1e-7,
         atol=1e-7,
     )
+
+
+def test_where_all_samples_are_centres_rounding_wins_no_ridge() -> None:
+    """1 − leverage is a difference there: below its rounding the quotient is chance, in both criteria."""
+    x, y = normal(60, 4), normal(60, 40, seed=5)
+    relative = [10.0**-power for power in range(20, 0, -1)]
+    ridges = torch.tensor(relative, dtype=torch.float64)
+    for kernel in (RbfKernel(0.05), LaplaceKernel(1.0)):
+        features = NystromFeatures.of(kernel, x)
+        for criterion in ("leave_one_out", "gcv"):
+            found = solve_by_feature_blocks(
+                lambda features=features: features.blocks(x, lambda: None), y, ridges, criterion
+            )
+            exact = solve_by_eigendecomposition(kernel.gram(x), y, ridges, criterion)
+            assert found.chosen == exact.chosen
+    single = solve_by_feature_blocks(lambda: features.blocks(x, lambda: None), y, ridges[:1])
+    assert set(single.chosen) == {0}, "a single ridge leaves no choice"
+
+
+def test_centres_that_are_not_finite_are_refused_in_words() -> None:
+    with pytest.raises(KernelNotPositiveDefinite, match="not finite"):
+        NystromFeatures.of(RbfKernel(1.0), torch.full((4, DIM), torch.nan, dtype=torch.float64))
 
 
 def test_nystrom_features_reproduce_the_kernel_of_the_centres_and_no_more() -> None:

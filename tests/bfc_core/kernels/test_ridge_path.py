@@ -249,6 +249,61 @@ def test_refits_one_by_one_are_the_path(criterion: str) -> None:
     assert single.jitter == 0
 
 
+def test_a_failed_factor_leaves_the_way_back_in_every_block() -> None:
+    """Where a later block of columns fails, the upper triangle, that block's too, is still the matrix."""
+    x, _ = problem(300)
+    matrix = RbfKernel(1.0).gram(torch.cat([x, x]))
+    copy = matrix.clone()
+    with pytest.raises(KernelNotPositiveDefinite, match=r"row (19[3-9]|[2-9]\d\d)"):
+        factor_in_place(matrix)
+    assert torch.equal(matrix.triu(1), copy.triu(1))
+    factor, jitter = factor_with_jitter(copy.clone())
+    assert 0 < jitter <= 1e-10
+    torch.testing.assert_close(factor.tril() @ factor.tril().mT, copy, rtol=0, atol=1e-9)
+
+
+def test_a_ridge_after_one_that_could_not_be_solved_for_sees_the_same_gram() -> None:
+    x, y = problem(300)
+    twice, targets = torch.cat([x, x]), torch.cat([y, y])
+    gram = RbfKernel(1.0).gram(twice)
+    alone = solve_each(gram.clone(), targets, [1e-1], lambda: None)
+    after = solve_each(gram.clone(), targets, [1e-20, 1e-19, 1e-1], lambda: None)
+    assert after.loo_mse[:2].isinf().all()
+    assert after.chosen == (2, 2)
+    torch.testing.assert_close(after.weights, alone.weights, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(after.loo_mse[2], alone.loo_mse[0], rtol=1e-12, atol=0)
+    system = gram + 0.1 * torch.eye(600, dtype=torch.float64)
+    expected = torch.linalg.solve(system, targets - targets.mean(0))
+    torch.testing.assert_close(after.weights, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1e-290, 1e290])
+@pytest.mark.parametrize("solve", ["eigendecomposition", "features", "refits"])
+def test_both_criteria_are_blind_to_the_size_of_the_gram(solve: str, size: float) -> None:
+    x, y = problem(40)
+    kernel, relative = PolynomialKernel(2, 1.0), [1e-3, 0.1, 1.0]
+
+    def solved(factor: float) -> RidgeSolution:
+        gram = kernel.gram(x) * factor
+        ridges = absolute_ridges(relative, float(gram.diagonal().mean()), gram)
+        if solve == "features":
+            return solve_by_features(kernel.features(x) * factor**0.5, y, ridges)
+        if solve == "refits":
+            return solve_each(gram, y, relative, lambda: None)
+        return solve_by_eigendecomposition(gram, y, ridges)
+
+    plain, scaled = solved(1.0), solved(size)
+    torch.testing.assert_close(scaled.loo_mse, plain.loo_mse, rtol=1e-8, atol=0)
+    torch.testing.assert_close(scaled.gcv, plain.gcv, rtol=1e-8, atol=0)
+    assert scaled.chosen == plain.chosen
+
+
+def test_a_gram_that_is_zero_is_refused_in_words() -> None:
+    gram = torch.zeros(4, 4, dtype=torch.float64)
+    with pytest.raises(KernelNotPositiveDefinite, match="zero on every sample"):
+        absolute_ridges(None, float(gram.diagonal().mean()), gram)
+
+
 def test_a_ridge_too_small_to_solve_for_is_helped_by_a_reported_jitter() -> None:
     x, y = problem(60)
     gram = PolynomialKernel(1, 1.0).gram(torch.cat([x, x]))

@@ -1,5 +1,9 @@
 """What fits share: grams and eigendecompositions, in memory and on disk."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -101,3 +105,82 @@ def test_a_folder_keeps_to_its_limit_and_forgets_the_longest_unused(tmp_path) ->
     tiny = EigendecompositionFolder(tmp_path / "tiny", 100)
     tiny.save("a", one)
     assert tiny.load("a") is None
+
+
+ONE = Eigendecomposition(torch.ones(20, dtype=torch.float64), torch.eye(20, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"x" * 31, b"x" * 32, b"x" * 5000])
+def test_a_foreign_or_truncated_file_counts_as_absent_and_is_replaced(tmp_path, content: bytes) -> None:
+    folder = EigendecompositionFolder(tmp_path, 2**20)
+    (tmp_path / "a.eigh").write_bytes(content)
+    assert folder.load("a") is None
+    folder.save("a", ONE)
+    kept = folder.load("a")
+    assert kept is not None
+    assert torch.equal(kept.vectors, ONE.vectors)
+
+
+def test_a_folder_that_takes_nothing_fails_no_fit(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(shared, "WORTH_A_FILE", 10)
+    (tmp_path / "file").write_text("no folder")
+    folder = EigendecompositionFolder(tmp_path / "file" / "cache", 2**20)
+    x = normal(30)
+    found = SharedGrams(0, folder).eigendecomposition("rbf", KERNEL, x)
+    torch.testing.assert_close(found.values, Eigendecomposition.of(KERNEL.gram(x)).values)
+    # A folder in the place of a file can be neither read, replaced nor deleted.
+    blocked = EigendecompositionFolder(tmp_path / "blocked", 2**20)
+    (tmp_path / "blocked" / "a.eigh" / "inside").mkdir(parents=True)
+    assert blocked.load("a") is None
+    blocked.save("a", ONE)
+    assert [path.name for path in blocked.folder.iterdir()] == ["a.eigh"], "nothing half written is left"
+
+
+def test_a_folder_without_rights_still_lends_and_fails_nothing(tmp_path, monkeypatch) -> None:
+    """Rights do not bind the user that tests may run as, so the system calls refuse instead."""
+    folder = EigendecompositionFolder(tmp_path, 2**20)
+    folder.save("good", ONE)
+    (tmp_path / "bad.eigh").write_bytes(b"damaged")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shared.os, "utime", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    good = folder.load("good")
+    assert good is not None
+    assert torch.equal(good.values, ONE.values)
+    assert folder.load("bad") is None
+    folder.save("other", ONE)
+    EigendecompositionFolder(tmp_path, 1).save("other", ONE)
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path) -> None:
+    stale, fresh = tmp_path / ".stale.tmp", tmp_path / ".fresh.tmp"
+    for path in (stale, fresh):
+        path.write_bytes(b"half")
+    os.utime(stale, (0, 0))
+    EigendecompositionFolder(tmp_path, 2**20).save("a", ONE)
+    assert not stale.exists()
+    assert fresh.exists(), "another process may be writing it"
+
+
+def test_processes_that_save_at_once_keep_the_folder_within_its_limit(tmp_path) -> None:
+    size = 8 * 21 * 20 + 300
+    folder = EigendecompositionFolder(tmp_path, 5 * size)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda key: folder.save(str(key), ONE), range(60)))
+        found = list(pool.map(lambda key: folder.load(str(key)), range(60)))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 5 * size
+    assert not list(tmp_path.glob(".*.tmp"))
+    assert any(one is not None for one in found)
+
+
+def test_a_decomposition_of_other_formulas_is_not_found(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(shared, "WORTH_A_FILE", 10)
+    folder, kernel, x = EigendecompositionFolder(tmp_path, 2**20), CountingKernel(), normal(30)
+    SharedGrams(0, folder).eigendecomposition("rbf", kernel, x)
+    monkeypatch.setattr(shared, "FORMULAS", shared.FORMULAS + 1)
+    SharedGrams(0, folder).eigendecomposition("rbf", kernel, x)
+    assert kernel.grams == 2

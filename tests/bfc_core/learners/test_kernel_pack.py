@@ -87,3 +87,68 @@ def test_finished_runs_are_saved_once_they_took_a_second(tmp_path: Path, clock: 
 
 def _numbers(reports: list[Report]) -> list[object]:
     return [(report.outcome, report.metrics, report.selection) for report in reports]
+
+
+IMAGES = RunSpec.model_validate(
+    {
+        "target": {"kind": "staircase"},
+        "learner": {"kind": "kernel_ridge", "kernel": {"kind": "myrtle", "image": [4, 4, 1]}},
+        "n": 64,
+        "dim": 16,
+        "seed": 0,
+        "budget": {"test_samples": 150},
+    }
+)
+
+
+class CancelAt(SilentObserver):
+    """Cancels run 0 the ``call``-th time it is asked."""
+
+    def __init__(self, call: int) -> None:
+        self.call, self.calls = call, 0
+        self.steps: list[int] = []
+
+    def progressed(self, step: int, steps: int) -> None:
+        assert 0 <= step <= steps
+        self.steps.append(step)
+
+    def cancelled(self) -> frozenset[int]:
+        self.calls += 1
+        return frozenset({0}) if self.calls >= self.call else frozenset()
+
+
+def test_a_gram_of_images_and_its_predictions_are_cancelled_between_tiles() -> None:
+    """A gram, and the predictions after the fit, are one call each; neither is waited for."""
+    whole = CancelAt(10**9)
+    (report,) = execute_pack([IMAGES], whole)
+    assert report.outcome == "succeeded"
+    assert whole.steps == sorted(whole.steps)
+    of_the_fit = len(whole.steps)
+    assert of_the_fit > 10, "asked many times within the one gram"
+    assert whole.calls > of_the_fit + 10, "and many times within the predictions"
+    for call in (3, of_the_fit // 2, of_the_fit + 8):
+        stopped = CancelAt(call)
+        (report,) = execute_pack([IMAGES], stopped)
+        assert report.outcome == "cancelled"
+        assert stopped.calls == call
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [
+        # Its predictions are numbers, and their squares are none.
+        ({"kind": "product", "factors": [{"kind": "polynomial", "degree": 16}] * 8}, "not finite on fresh"),
+        (
+            {"kind": "ntk", "activation": "quadratic", "depth": 20, "weight_variance": 100.0},
+            "the gram holds values that are not finite",
+        ),
+    ],
+)
+def test_what_has_no_answer_is_a_divergence_and_no_crash(kernel: dict, said: str) -> None:
+    learner = {"kind": "kernel_ridge", "kernel": kernel, "ridges": [1e-300]}
+    spec = RunSpec.model_validate(IMAGES.model_dump() | {"learner": learner})
+    (report,) = execute_pack([spec])
+    assert report.outcome == "diverged"
+    assert said in report.message
+    assert "step_size" not in report.message
+    assert "try larger ridges" not in report.message

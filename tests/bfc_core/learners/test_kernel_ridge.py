@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bfc_core import kernel_cost
-from bfc_core.errors import ResourceLimitExceeded
+from bfc_core.errors import KernelNotPositiveDefinite, ResourceLimitExceeded
 from bfc_core.kernel_cost import kernel_memory_bytes
 from bfc_core.learners import kernel_ridge, kernel_solvers
 from bfc_core.learners.kernel_ridge import FittedKernel, fit_kernel_ridge
@@ -224,3 +224,104 @@ def test_compound_kernels_name_every_bandwidth_they_chose() -> None:
     fitted = fit(80, kernel=kernel)
     assert fitted.selection["terms.0.bandwidth"] in {0.5, 2.0}
     assert fitted.selection["terms.1.bandwidth"] == 10.0
+
+
+SOLVERS = [
+    {"solver": "exact"},
+    {"solver": "exact", "precision": "mixed"},
+    {"solver": "exact", "ridges": [1e-3]},
+    {"solver": "nystrom"},
+    {"solver": "iterative"},
+]
+each_solver = pytest.mark.parametrize("solver", SOLVERS, ids=lambda body: "-".join(map(str, body.values())))
+
+
+@each_solver
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_values_that_are_not_finite_are_refused_before_any_work(solver: dict, bad: float) -> None:
+    learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": {"kind": "ntk"}, **solver})
+    for of_inputs in (True, False):
+        x, called = normal(30), []
+        y = target(x)
+        (x if of_inputs else y)[7] = bad
+        with pytest.raises(
+            KernelNotPositiveDefinite, match=f"the {'inputs' if of_inputs else 'targets'} hold"
+        ):
+            fit_kernel_ridge(learner, x, y, lambda *counts, called=called: called.append(counts), None)
+        assert called == []
+
+
+@each_solver
+def test_a_kernel_that_is_zero_on_every_sample_is_refused_in_words(solver: dict) -> None:
+    kernel = {"kind": "polynomial", "degree": 1, "offset": 0}
+    learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": kernel, **solver})
+    x = torch.zeros(400, DIM, dtype=torch.float64)
+    with pytest.raises(KernelNotPositiveDefinite, match="zero on every sample"):
+        fit_kernel_ridge(learner, x, normal(400)[:, 0], lambda *_: None, None)
+    with pytest.raises(KernelNotPositiveDefinite, match="two samples"):
+        fit_kernel_ridge(learner, normal(1), normal(1)[:, 0], lambda *_: None, None)
+
+
+@each_solver
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_very_few_samples_are_fitted(solver: dict, n: int) -> None:
+    fitted = fit(n, kernel={"kind": "rbf", "bandwidths": [1.0]}, **solver)
+    assert fitted(normal(5, seed=1)).isfinite().all()
+    assert fitted(normal(5, seed=1)[:0]).shape == (0,)
+
+
+@each_solver
+@pytest.mark.parametrize("shift", [0.0, 1e9])
+def test_a_large_mean_of_the_targets_costs_no_digits(solver: dict, shift: float) -> None:
+    """Also where they are rounded to float32 on the way."""
+    x = normal(150)
+    noisy = target(x) + normal(150, seed=5)[:, 0]
+    plain, shifted = (fit(150, noisy + by, kernel={"kind": "ntk"}, **solver) for by in (0.0, shift))
+    assert shifted.selection["relative_ridge"] == pytest.approx(plain.selection["relative_ridge"], rel=1e-6)
+    assert shifted.selection["loo_mse"] == pytest.approx(plain.selection["loo_mse"], rel=1e-4)
+    fresh = normal(20, seed=1)
+    torch.testing.assert_close(shifted(fresh) - shift, plain(fresh), rtol=1e-5, atol=1e-5)
+
+
+@each_solver
+def test_equal_rows_are_one_row_seen_more_often(solver: dict) -> None:
+    x = normal(1).expand(80, DIM)
+    y = normal(80, seed=5)[:, 0]
+    learner = KernelRidge.model_validate(
+        {"kind": "kernel_ridge", "kernel": {"kind": "ntk"}, **solver, "ridges": [1e-3, 1e-2]}
+    )
+    fitted = fit_kernel_ridge(learner, x, y, lambda *_: None, None)
+    # One direction with eigenvalue n k: of centred targets it sees nothing.
+    torch.testing.assert_close(fitted(x[:1]), y.mean()[None], rtol=1e-6, atol=1e-6)
+
+
+def test_a_ridge_that_float32_cannot_hold_is_not_taken_for_zero() -> None:
+    fitted = fit(40, kernel={"kind": "rbf", "bandwidths": [0.5]}, precision="mixed", ridges=[1e-60])
+    assert fitted.selection["relative_ridge"] == pytest.approx(1e-60)
+    assert fitted.selection["precision"] == "float64"
+    assert any("float32" in warning for warning in fitted.warnings)
+
+
+@pytest.mark.parametrize("factor", [1e-150, 1e150])
+def test_inputs_of_any_size_are_fitted_by_a_homogeneous_kernel(factor: float) -> None:
+    """The NTK of ReLUs without a bias scales with its inputs, and relative ridges with it."""
+    x = normal(60)
+    learner = KernelRidge.model_validate(
+        {"kind": "kernel_ridge", "kernel": {"kind": "ntk", "bias_variance": 0}, "criterion": "gcv"}
+    )
+    plain, scaled = (
+        fit_kernel_ridge(learner, f * x, target(x), lambda *_: None, None) for f in (1.0, factor)
+    )
+    fresh = normal(20, seed=1)
+    assert scaled.selection["gcv"] == pytest.approx(plain.selection["gcv"])
+    torch.testing.assert_close(scaled(factor * fresh), plain(fresh), rtol=1e-6, atol=1e-6)
+
+
+def test_unsorted_and_repeated_ridges_are_a_grid_like_any_other() -> None:
+    noisy = target(normal(200)) + normal(200, seed=5)[:, 0]
+    kernel = {"kind": "ntk"}
+    sorted_grid = fit(y=noisy, kernel=kernel, ridges=[1e-4, 1e-3, 1e-2, 1e-1, 1])
+    shuffled = fit(y=noisy, kernel=kernel, ridges=[1e-1, 1e-4, 1e-2, 1, 1e-3, 1e-2, 1e-4])
+    fresh = normal(20, seed=1)
+    assert shuffled.selection["relative_ridge"] == pytest.approx(sorted_grid.selection["relative_ridge"])
+    torch.testing.assert_close(shuffled(fresh), sorted_grid(fresh), rtol=1e-10, atol=1e-10)

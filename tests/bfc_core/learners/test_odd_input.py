@@ -174,6 +174,28 @@ def test_a_kernel_cache_never_lends_other_features(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.eigh"))) == len(runs)
 
 
+@pytest.mark.parametrize("kind", ["forward_lofi", "back_lofi"])
+def test_filters_beyond_the_span_of_few_samples_see_nothing(kind: str) -> None:
+    """Eight samples under four layers of ten filters, a polynomial of degree 16: many are zero there up to rounding."""
+    for seed in range(4):
+        (report,) = execute_pack([spec(kind, seed=seed, layers=4, filters=10, test_samples=100)])
+        assert report.outcome is Outcome.SUCCEEDED, report
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"kernel": {"kind": "ntk", **DEEP}}, "try fewer layers"),
+        ({"kernel": {"kind": "rbf", "bandwidths": [1e12]}, "ridges": [1e-300]}, "larger ridges"),
+    ],
+)
+def test_divergence_is_told_with_advice_that_helps(changes: dict[str, object], advice: str) -> None:
+    (report,) = execute_pack([spec("kernel_ridge", **changes)])
+    assert report.outcome is Outcome.DIVERGED
+    assert advice in str(report.message)
+    assert "step_size" not in str(report.message)
+
+
 @pytest.mark.parametrize(
     ("target", "dim"),
     [
@@ -252,8 +274,10 @@ def test_no_metric_of_equal_test_labels_is_a_divergence(monkeypatch: pytest.Monk
     from bfc_core.learners.baseline import FittedFunction  # noqa: PLC0415
     from bfc_core.learners.kernel_pack import KernelPredictor  # noqa: PLC0415
     from bfc_core.learners.predictor import Fitted  # noqa: PLC0415
+    from bfc_core.truth import Truth  # noqa: PLC0415
 
-    one_class = Problem(problem.target, problem.x, problem.y, problem.test_x[rows], problem.test_y[rows])
+    truth = Truth(problem.target, problem.test_x[rows], problem.test_y[rows])
+    one_class = Problem(truth, problem.x, problem.y)
     ones = FittedFunction(lambda x: torch.ones_like(x[:, 0]))
     report = report_of(Fitted(Outcome.SUCCEEDED, KernelPredictor(ones)), one_class, 0.0)
     assert report.outcome is Outcome.SUCCEEDED

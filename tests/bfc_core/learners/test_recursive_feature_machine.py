@@ -194,3 +194,37 @@ def test_the_unscaled_metric_is_the_mean_of_outer_products() -> None:
 def test_vanishing_gradients_leave_the_metric_alone() -> None:
     zero = average_gradient_outer_product(torch.zeros(5, 3, dtype=torch.float64))
     assert torch.equal(zero, torch.eye(3, dtype=torch.float64))
+
+
+def test_constant_labels_are_fitted_by_their_constant() -> None:
+    """Held-out labels without a variance are no reason to refuse every pair of bandwidth and ridge."""
+    learner = RecursiveFeatureMachine.model_validate({"kind": "recursive_feature_machine", "rounds": 1})
+    labels = torch.full((40,), 2.5, dtype=torch.float64)
+    fitted = fit_recursive_feature_machine(
+        learner, normal(40), labels, torch.Generator().manual_seed(0), lambda *_: None, None
+    )
+    torch.testing.assert_close(fitted(normal(5, seed=1)), labels[:5])
+
+
+def test_a_fit_is_asked_within_a_system_whether_it_shall_stop() -> None:
+    counts: list[tuple[int, int]] = []
+    learner = RecursiveFeatureMachine.model_validate(
+        {"kind": "recursive_feature_machine", "rounds": 1, "bandwidths": [5.0], "ridges": [1e-2]}
+    )
+    x = normal(700)
+    fit_recursive_feature_machine(
+        learner, x, target(x), torch.Generator().manual_seed(0), lambda *c: counts.append(c), None
+    )
+    done = [count for count, _ in counts]
+    assert done == sorted(done)
+    assert done.count(0) > 4, "blocks of the gram and of its factor, before the first system is solved"
+
+
+def test_gradients_of_points_nearer_than_rounding_are_not_made_of_it() -> None:
+    """The kernel tells such points apart; the direction between them is not known to any digit."""
+    anchors, weights = normal(6), normal(6, seed=1)[:, 0]
+    kernel = LaplaceKernel(2.0)
+    near = anchors[:1] + 1e-15
+    found = kernel.gradients(near, anchors, weights)
+    expected = kernel.gradients(anchors[:1], anchors, weights)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)

@@ -1,13 +1,18 @@
 """Restarts: they leave a local minimum, leave everything else as it was, and say how many they were."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from bfc_core.learners.network_file import NAME, load_network
+from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.run import execute_pack
 from bfc_core.seeding import generator_for
-from bfc_core.specs import RunSpec
+from bfc_core.specs import HierarchicalQuadratic, RunSpec, hierarchy_of
+from bfc_core.training.objective import Objective
+from bfc_core.training.refinement import Refinement
 from bfc_core.training.restarts import restarted
 from tests.bfc_core.training.test_refinement import problem
 
@@ -46,6 +51,56 @@ def test_the_rows_with_the_smallest_labels_lead_out_at_once(seed: int) -> None:
     found, *numbers = restarted(refinement, start, stuck, STEPS, 1, seed)
     assert numbers == [1, 1]
     assert refinement.value(found) < 1e-20
+
+
+def three_levels(seed: int):
+    """A refinement of degree 16, a start whose upper two levels are drawn anew, and where it ends from there."""
+    target = HierarchicalQuadratic(kind="hierarchical_quadratic", widths=(2, 1, 1), alphas=(1, 0.5, 0.2))
+    hierarchy, levels = hierarchy_of(target), (2, 3, 4)
+    network = DistilledDenseNet(hierarchy, dim=4, width=2, truncation=None).with_tied(levels)
+    generator = generator_for(1, "init")
+    lifts = {level: lift[None] for level, lift in network.draw_lifts(generator).items()}
+    true = network.draw_weights(generator, 0.5)[None]
+    alphas = {level: torch.tensor([alpha], dtype=torch.float64) for level, alpha in hierarchy.alphas.items()}
+    x = torch.randn(2000, 4, generator=generator_for(1, "inputs"), dtype=torch.float64)
+    y = network.forward(true, lifts, alphas, x[None], levels).output[0]
+    refinement = Refinement(
+        network,
+        lifts,
+        alphas,
+        torch.ones_like(true),
+        x,
+        y,
+        None,
+        Objective("huber", delta=0.3),
+        levels,
+        levels,
+    )
+    places = network.places((3, 4))
+    start = true.clone()
+    start[0, places] = 0.5 * torch.randn(
+        len(places), generator=generator_for(seed, "init"), dtype=torch.float64
+    )
+    return refinement, start, refinement.run(start, STEPS)
+
+
+def test_the_smallest_sixteenth_leads_out_where_quarters_do_not() -> None:
+    """Seven restarts were needed before the third one took fewer rows (docs/decisions/0029)."""
+    refinement, start, stuck = three_levels(7)
+    assert refinement.value(stuck) > 1e-3
+    found, *numbers = restarted(refinement, start, stuck, STEPS, 3, 7)
+    assert numbers == [3, 3]
+    assert refinement.value(found) < 1e-20
+
+
+def test_a_frozen_level_is_not_drawn_anew() -> None:
+    refinement, start, _ = three_levels(8)
+    frozen = replace(refinement, trainable=(4,))
+    found, tried, _ = restarted(frozen, start, frozen.run(start, STEPS), STEPS, 8, 8)
+    assert tried == 8
+    for level in (2, 3):
+        network = refinement.network
+        assert torch.equal(network.distilled(found, level), network.distilled(start, level))
 
 
 def test_a_refinement_that_was_cut_short_goes_on() -> None:
@@ -103,3 +158,25 @@ def test_the_report_says_how_many_were_tried(restarts: int) -> None:
     assert report.selection.get("restarts") == (restarts or None)
     assert report.selection.get("restart_kept") == (0 if restarts else None)
     assert report.steps == 4 * 128, "first-order steps only"
+
+
+def test_a_refined_network_has_no_truncation_and_an_unrefined_one_has(tmp_path: Path) -> None:
+    """Rows beyond B′ would have no fit, and the target's own parameters would be no minimum."""
+    spec = {
+        "target": {"kind": "hierarchical_quadratic", "widths": [2, 1], "alphas": [1, 0.3]},
+        "n": 800,
+        "dim": 5,
+        "seed": 3,
+        "budget": {"test_samples": 500, "keep_predictor": True},
+    }
+    recipe = {"kind": "algorithm_1", "width": 8, "batch_size": 64, "steps_per_stage": 512, "truncation": 1}
+    runs = [
+        RunSpec.model_validate(spec | {"learner": recipe | {"refinement_steps": steps}}) for steps in (0, 200)
+    ]
+    plain, refined = (
+        execute_pack([run], artifacts=tmp_path / str(run.learner.refinement_steps)) for run in runs
+    )
+    assert plain[0].metrics.nmse > 1e-3
+    assert refined[0].metrics.nmse < 1e-12
+    kept = {steps: load_network(tmp_path / str(steps) / "0" / NAME).network.truncation for steps in (0, 200)}
+    assert kept == {0: 1, 200: None}
