@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, func, select
-from tests.service.test_lifecycle import Bench, reports_of
-from tests.service.test_lifecycle import bench as bench
+from tests.service.lifecycle_bench import Bench, reports_of
+from tests.service.lifecycle_bench import bench as bench
 
 from bfc_core.specs import Measurement
 from service.config import Settings
