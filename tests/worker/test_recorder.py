@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, func, select
-from tests.service.lifecycle_bench import Bench, reports_of
-from tests.service.lifecycle_bench import bench as bench
 
 from bfc_core.specs import Measurement
 from service.config import Settings
@@ -19,6 +17,8 @@ from service.models import Measurement as Row
 from service.runs import lifecycle
 from service.runs.resumption import pause_experiment
 from tests.service.conftest import database_url as database_url
+from tests.service.lifecycle_bench import Bench, reports_of
+from tests.service.lifecycle_bench import bench as bench
 from worker.recorder import Recorder
 
 MANY = [Measurement(name="nmse", step=step, value=0.5) for step in range(1200)]
