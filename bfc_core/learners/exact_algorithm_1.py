@@ -375,7 +375,7 @@ class ExactPack:
         assert state.epsilon is not None
         selection: Selection = {"epsilon_0": state.epsilon, **state.opened_at}
         selection |= {f"rank_level_{level}": rank for level, rank in state.ranks.items()}
-        warnings = () if state.ended_at is not None else (self._unfinished(state),)
+        warnings: tuple[str, ...] = () if state.ended_at is not None else (self._unfinished(state),)
         if state.ended_at == 0:
             warnings = (
                 f"nothing was trained: the objective was below accuracy {self.mode.accuracy:g} at once",

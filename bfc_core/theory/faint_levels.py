@@ -62,7 +62,7 @@ class FaintLevel:
                     f"{adds}, less than {self.run.n} samples can tell from label noise of "
                     f"{self.run.target.label_noise:g}: raise its alpha or n, or lower label_noise"
                 )
-            case "norms":
+            case _:
                 return (
                     f"level {self.level} (alpha {self.alpha:g}) is outweighed by the penalty on the norms "
                     f"(wide_norm_weight {learner.wide_norm_weight:g}): multiply all alphas by one factor, which "
