@@ -9,8 +9,8 @@ over the sum of all levels. Three things can stand in the way:
 - *λ₆*: where the lowest level's α² is small beside it, the penalty on the norms outweighs the data: the unit of the
   labels is too small for the recipe.
 
-Thresholds are orders of magnitude, for warnings: nothing is refused for them. A level of α = 0 is a null twin and faint on
-purpose. Measured in docs/records/2026-11-28-faint-levels.
+Thresholds are orders of magnitude, for warnings: nothing is refused for them. A level of α = 0 is a null twin and
+faint on purpose. Measured in docs/records/2026-11-28-faint-levels.
 """
 
 from collections import defaultdict
