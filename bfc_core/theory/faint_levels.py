@@ -9,8 +9,8 @@ over the sum of all levels. Three things can stand in the way:
 - *λ₆*: where the lowest level's α² is small beside it, the penalty on the norms outweighs the data: the unit of the
   labels is too small for the recipe.
 
-Thresholds are orders of magnitude, for warnings: nothing is refused for them. A level of α = 0 is a null twin and faint on
-purpose. Measured in docs/records/2026-11-28-faint-levels.
+Thresholds are orders of magnitude, for warnings: nothing is refused for them. A level of α = 0 is a null twin and
+faint on purpose. Measured in docs/records/2026-11-28-faint-levels.
 """
 
 from collections import defaultdict
@@ -62,7 +62,7 @@ class FaintLevel:
                     f"{adds}, less than {self.run.n} samples can tell from label noise of "
                     f"{self.run.target.label_noise:g}: raise its alpha or n, or lower label_noise"
                 )
-            case "norms":
+            case _:
                 return (
                     f"level {self.level} (alpha {self.alpha:g}) is outweighed by the penalty on the norms "
                     f"(wide_norm_weight {learner.wide_norm_weight:g}): multiply all alphas by one factor, which "

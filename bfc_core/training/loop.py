@@ -67,7 +67,7 @@ class StageState:
 
     def snapshot(self, flat: Float[Tensor, "e p"]) -> dict[str, Any]:
         """What :meth:`resumed` continues from, with the members' parameters; it shares no memory with the state."""
-        values = {
+        values: dict[str, Any] = {
             "flat": flat,
             "first": self.adam.first,
             "second": self.adam.second,
