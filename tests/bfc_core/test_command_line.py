@@ -95,3 +95,24 @@ def test_graphs_without_a_gpu_are_refused_before_the_spec_is_read(
         main([str(tmp_path / "absent.json"), "--cuda-graphs"])
     assert refusal.value.code == 2
     assert "--cuda-graphs needs a GPU, and --device is cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("learner", "options"),
+    [
+        ({"kind": "feature_map_regression", "degree": 8}, []),
+        ({"kind": "linear"}, ["--memory-limit", "0.001"]),
+    ],
+)
+def test_what_does_not_fit_the_machine_is_refused_at_its_learner(
+    learner: dict[str, object], options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Products of degree 8 in 500 dimensions would fill any machine, and nothing stops a process from trying."""
+    path = tmp_path / "spec.json"
+    learners = [{"kind": "oracle", "knows": "constant"}, learner]
+    path.write_text(json.dumps(TINY | {"learners": learners, "dim": [500]}))
+    assert main([str(path), *options]) == 2
+    refusal = capsys.readouterr().err
+    assert "#/learners/1: " in refusal
+    assert "--memory-limit" in refusal
+    assert "nothing was run" in refusal

@@ -284,3 +284,41 @@ def test_no_metric_of_equal_test_labels_is_a_divergence(monkeypatch: pytest.Monk
     assert report.metrics is not None
     assert report.metrics.accuracy == 1
     assert report.metrics.nmse is None
+
+
+def _of(learner: dict[str, object], dim: int, target: dict[str, object]) -> RunSpec:
+    rest = {name: value for name, value in learner.items() if name != "kind"}
+    return spec(str(learner["kind"]), {"target": target, "dim": dim}, **rest)
+
+
+WIDE = {"kind": "harmonic"}
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        {"kind": "forward_lofi"},
+        {"kind": "back_lofi"},
+        {"kind": "recursive_feature_machine"},
+        {"kind": "one_giant_step", "width": 4096},
+    ],
+    ids=lambda learner: learner["kind"],
+)
+def test_a_plan_knows_the_decompositions_of_wide_rows(learner: dict[str, object]) -> None:
+    """One matrix of 4096 rows is decomposed for 4 to 12 seconds, however few the samples are."""
+    wide, narrow = (estimate_run(_of(learner, dim, WIDE)) for dim in (4096, 64))
+    assert wide.seconds > 4
+    assert wide.seconds > 20 * narrow.seconds
+    assert wide.memory_bytes > 4096**2 * 8
+
+
+def test_a_plan_knows_what_an_oracle_is_told_and_that_rows_of_classes_are_longer() -> None:
+    oracle = {"kind": "oracle"}
+    many = {"kind": "multi_index", "degrees": [1, 2], "rank": 200}
+    runs = [_of(oracle, 400, target).model_copy(update={"n": 2000}) for target in (many, WIDE)]
+    assert estimate_run(runs[0]).seconds > 5 * estimate_run(runs[1]).seconds
+    map_8 = {"kind": "feature_map_regression", "degree": 8}
+    plain = {**CLASSES, "task": "regression"}
+    longer, shorter = (estimate_run(_of(map_8, 4, target)).memory_bytes for target in (CLASSES, plain))
+    # C(13, 8) − C(12, 8) products more, a thousand rows of them at a time, twice.
+    assert longer - shorter >= 8 * 2 * 1000 * (1287 - 495)
