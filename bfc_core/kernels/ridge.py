@@ -156,16 +156,7 @@ class ValidationPath:
 def absolute_ridges(
     relative: Sequence[float] | None, mean_diagonal: float, like: Tensor
 ) -> Float[Tensor, " g"]:
-    """Ascending absolute ridges from relative ones; ``None`` is the default grid.
-
-    Raises:
-        KernelNotPositiveDefinite: the gram is zero, so that nothing is relative to it.
-    """
-    if mean_diagonal == 0:
-        raise KernelNotPositiveDefinite(
-            "the kernel is zero on every sample: nothing can be fitted with it; give it an offset, a bias or other "
-            "inputs"
-        )
+    """Ascending absolute ridges from relative ones; ``None`` is the default grid."""
     ridges = sorted(DEFAULT_RIDGES if relative is None else relative)
     return torch.tensor(ridges, dtype=like.dtype, device=like.device) * scale_of(mean_diagonal)
 

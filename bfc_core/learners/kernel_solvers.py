@@ -242,6 +242,11 @@ class KernelSystem:
         return product.to(vectors.dtype) + ridge * vectors
 
     def _nystrom_features(self) -> NystromFeatures:
+        if not bool(self.kernel.diagonal(self.x).any()):
+            raise KernelNotPositiveDefinite(
+                "the kernel is zero on every sample, so that centres span nothing: give it an offset, a bias or other "
+                "inputs, or solve exactly, which leaves the mean of the targets"
+            )
         rows = subsample_rows(len(self.x), min(len(self.x), self.learner.centres)).to(self.x.device)
         return NystromFeatures.of(self.kernel, self.x[rows])
 

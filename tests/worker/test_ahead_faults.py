@@ -22,7 +22,7 @@ from worker.child_process import ChildStarter
 from worker.devices import choose_device
 from worker.training import Training
 
-SLOW_END = {"test_samples": 200_000}
+SLOW_END = {"dim": 60, "budget": {"test_samples": 200_000}}
 """Its steps are done long before its evaluation: the next pack is claimed, and there is time to see it wait."""
 
 HEAVY = {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}
@@ -66,7 +66,7 @@ class Pair:
 def one_waits(
     deployment: Deployment, learner: dict = SHORT, start: Callable[[], WorkerProcess] | None = None
 ) -> Pair:
-    first = deployment.submit(SHORT, seeds=1, budget=SLOW_END)
+    first = deployment.submit(SHORT, seeds=1, **SLOW_END)
     second = deployment.submit(learner, dim=7)
     worker = (start or deployment.start_worker)()
     deployment.wait(lambda: deployment.packs()[1].claimed_ahead)
@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_leaves_no_mark_on_what_waited(deployment) -> No
 
 
 def test_what_waits_is_not_called_poison_for_what_kills_its_worker(embedded) -> None:
-    first = embedded.submit(SHORT, seeds=1, budget=SLOW_END)
+    first = embedded.submit(SHORT, seeds=1, **SLOW_END)
     second = embedded.submit(SHORT, dim=7)
     for _ in range(3):
         victim = embedded.start_worker(crash_point="claimed_ahead")

@@ -252,12 +252,16 @@ def test_values_that_are_not_finite_are_refused_before_any_work(solver: dict, ba
 
 
 @each_solver
-def test_a_kernel_that_is_zero_on_every_sample_is_refused_in_words(solver: dict) -> None:
+def test_a_kernel_that_is_zero_on_every_sample_leaves_the_mean_or_is_refused_in_words(solver: dict) -> None:
     kernel = {"kind": "polynomial", "degree": 1, "offset": 0}
     learner = KernelRidge.model_validate({"kind": "kernel_ridge", "kernel": kernel, **solver})
-    x = torch.zeros(400, DIM, dtype=torch.float64)
-    with pytest.raises(KernelNotPositiveDefinite, match="zero on every sample"):
-        fit_kernel_ridge(learner, x, normal(400)[:, 0], lambda *_: None, None)
+    x, y = torch.zeros(400, DIM, dtype=torch.float64), normal(400)[:, 0]
+    if solver.get("solver", "exact") == "exact":
+        fitted = fit_kernel_ridge(learner, x, y, lambda *_: None, None)
+        assert fitted(normal(5)).tolist() == pytest.approx([float(y.mean())] * 5, rel=1e-12)
+    else:
+        with pytest.raises(KernelNotPositiveDefinite, match="zero on every sample"):
+            fit_kernel_ridge(learner, x, y, lambda *_: None, None)
     with pytest.raises(KernelNotPositiveDefinite, match="two samples"):
         fit_kernel_ridge(learner, normal(1), normal(1)[:, 0], lambda *_: None, None)
 
