@@ -88,7 +88,7 @@ faults: $(INSTALLED) ## the whole fault matrix and the chaos runs (BFC_CHAOS_SEE
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -s tests/worker
 
 science: $(INSTALLED) ## the paper's numbers at full size
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -m science
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -n $(TEST_PROCESSES) --dist worksteal -m science
 
 FUZZ_EXAMPLES ?= 200
 
