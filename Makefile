@@ -2,7 +2,7 @@
 
 VENV ?= .venv
 PYTEST_FLAGS ?= -q
-# Most tests wait for processes and servers: two files at a time. TEST_PROCESSES=0 runs them one after another.
+# Most tests wait for processes and servers: two files at a time, in their order, so that the fuzzer is not left for last. TEST_PROCESSES=0 runs them one after another.
 TEST_PROCESSES ?= 2
 # Extra flags for pip, for instance another index: make install PIP_FLAGS="--extra-index-url …"
 PIP_FLAGS ?=
@@ -82,7 +82,7 @@ bench: $(INSTALLED) ## compare speed and memory side by side and record it (BENC
 # --- check ---------------------------------------------------------------------------------------------
 
 test: $(INSTALLED) ## the test suite without the full-size science runs (a few minutes)
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -n $(TEST_PROCESSES) --dist loadfile -m "not science and not faults"
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not science and not faults"
 
 faults: $(INSTALLED) ## the whole fault matrix and the chaos runs (BFC_CHAOS_SEED, BFC_CHAOS_PACKS)
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -s tests/worker
