@@ -2,7 +2,8 @@
 
 VENV ?= .venv
 PYTEST_FLAGS ?= -q
-# Most tests wait for processes and servers: two files at a time, in their order, so that the fuzzer is not left for last. TEST_PROCESSES=0 runs them one after another.
+# Most tests wait for processes and servers: two files at a time, in their order, so that the fuzzer does not come last.
+# TEST_PROCESSES=0 runs them one after another.
 TEST_PROCESSES ?= 2
 # Extra flags for pip, for instance another index: make install PIP_FLAGS="--extra-index-url …"
 PIP_FLAGS ?=
