@@ -90,11 +90,14 @@ class Client:
         self,
         spec: ComplexitySpec | Mapping[str, Any] | None = None,
         /,
+        *,
+        idempotency_key: str | None = None,
         **fields: Any,  # noqa: ANN401 - the fields of ComplexitySpec, checked by it
     ) -> ComplexitySearch:
         """Ask how many samples every learner needs: ``search_complexity(name=…, target=…, learners=…, dim=…, eps=…)``.
 
-        The server bisects n; a call is not repeated when its answer is lost.
+        The server bisects n. A lost answer is asked for again under the same Idempotency-Key, so that one call starts
+        one search.
 
         Raises:
             InvalidSpec: the spec is wrong; nothing was sent.
@@ -103,7 +106,8 @@ class Client:
         if spec is not None and fields:
             raise TypeError("give a spec or its fields, not both")
         checked = checked_spec(dict(fields) if spec is None else spec, ComplexitySpec)
-        return ComplexitySearch.start(self._transport, checked.model_dump(mode="json", exclude_unset=True))
+        body = checked.model_dump(mode="json", exclude_unset=True)
+        return ComplexitySearch.start(self._transport, body, idempotency_key or str(uuid.uuid4()))
 
     def complexity_search(self, search_id: str) -> ComplexitySearch:
         """One search.

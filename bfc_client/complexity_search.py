@@ -49,9 +49,10 @@ class ComplexitySearch:
         self._path = f"/v1/complexity/{segment(state.id)}"
 
     @classmethod
-    def start(cls, transport: Transport, body: dict[str, Any]) -> "ComplexitySearch":
+    def start(cls, transport: Transport, body: dict[str, Any], idempotency_key: str) -> "ComplexitySearch":
         """Post a search; the server refuses what it cannot afford before anything is run."""
-        answer = json_of(transport.send("POST", "/v1/complexity", json=body, retry=False))
+        headers = {"Idempotency-Key": idempotency_key}
+        answer = json_of(transport.send("POST", "/v1/complexity", json=body, headers=headers))
         return cls(transport, ComplexitySearchState.model_validate(answer))
 
     @property

@@ -20,11 +20,14 @@ from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.thread_shares import in_shares
 
-FALL = 1e-4
+FALL = 1e-3
 """Of the residual under float32 products, before it is formed anew in float64."""
 
 STALLED = 0.1
 """A larger share of the residual that is left shows a condition that float32 cannot carry."""
+
+ROUNDED_ROWS = BLOCK_ROWS * 3 // 2
+"""Rows of a block in float32: about as many bytes as one in float64."""
 
 Product = Callable[[Tensor], Tensor]
 
@@ -70,12 +73,15 @@ def symmetric_gram_times(
     vectors: Float[Tensor, "n t"],
     alive: Callable[[], None] = lambda: None,
 ) -> Float[Tensor, "n t"]:
-    """K @ vectors; every block of the lower triangle is formed once and used twice."""
+    """K @ vectors; every block of the lower triangle is formed once and used twice.
+
+    Blocks have the precision of x, their products' sum that of the vectors.
+    """
     if x.device.type != "cpu":
         parts = [_share_of_product(kernel, x, vectors, 0, 1, alive)]
     else:
         parts = in_shares(lambda *share: _share_of_product(kernel, x, vectors, *share), alive)
-    return sum(parts, start=kernel.diagonal(x)[:, None] * vectors)
+    return sum(parts, start=kernel.diagonal(x)[:, None].to(vectors.dtype) * vectors)
 
 
 def solve_by_conjugate_gradients(
@@ -155,18 +161,19 @@ def _share_of_product(
     alive: Callable[[], None],
 ) -> Float[Tensor, "n t"]:
     """What one share's rows of blocks add to the product, the diagonal left out."""
-    product = torch.zeros_like(vectors)
-    for index, start in enumerate(range(0, len(x), BLOCK_ROWS)):
+    product, rounded = torch.zeros_like(vectors), vectors.to(x.dtype)
+    size = ROUNDED_ROWS if x.dtype == torch.float32 else BLOCK_ROWS
+    for index, start in enumerate(range(0, len(x), size)):
         # Rows of the triangle grow: dealt there and back, every share has as many blocks.
         if min(index % (2 * count), 2 * count - 1 - index % (2 * count)) != number:
             continue
-        rows = slice(start, start + BLOCK_ROWS)
-        for column in range(0, start, BLOCK_ROWS):
-            columns = slice(column, column + BLOCK_ROWS)
+        rows = slice(start, start + size)
+        for column in range(0, start, size):
+            columns = slice(column, column + size)
             block = kernel.block(x[rows], x[columns])
-            product[rows] += block @ vectors[columns]
-            product[columns] += block.mT @ vectors[rows]
+            product[rows] += block @ rounded[columns]
+            product[columns] += block.mT @ rounded[rows]
         own = kernel.block(x[rows], x[rows]).fill_diagonal_(0.0)
-        product[rows] += (own + own.mT).mul_(0.5) @ vectors[rows]
+        product[rows] += (own + own.mT).mul_(0.5) @ rounded[rows]
         alive()
     return product

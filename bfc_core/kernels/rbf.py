@@ -1,6 +1,6 @@
 """The Gaussian (radial basis function) kernel."""
 
-from math import sqrt
+from math import e, log2, sqrt
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,9 @@ REACH = 64.0
 
 NEAR = 1e-3
 """Beyond that, pairs nearer than this share of their squares are what a small bandwidth is about."""
+
+_UNIT = sqrt(log2(e))
+"""Distances in it have exponents of 2: those take a third of the time of exp's on some processors (decision 66)."""
 
 _LARGEST_RATE = 1e300
 """Of a bandwidth beyond all measure: times a distance of 0 it is still 0."""
@@ -35,7 +38,7 @@ class RbfKernel(Kernel):
         """
         scale = 1 / (self.bandwidth * sqrt(x.shape[1]))
         near_origin, other = without_offset(x, z)
-        near_origin, other = near_origin * scale, other * scale
+        near_origin, other = near_origin * (scale * _UNIT), other * (scale * _UNIT)
         halves_x = near_origin.square().sum(1, keepdim=True) / -2
         halves_z = other.square().sum(1, keepdim=True) / -2
         # Written so that a number that is none is seen too.
@@ -45,7 +48,7 @@ class RbfKernel(Kernel):
                 return squared_distances(x, z, NEAR).mul_(-rate).exp_()
         left = torch.cat([near_origin, halves_x, torch.ones_like(halves_x)], dim=1)
         right = torch.cat([other, torch.ones_like(halves_z), halves_z], dim=1)
-        return (left @ right.mT).clamp_max_(0.0).exp_()
+        return (left @ right.mT).clamp_max_(0.0).exp2_()
 
     def flops(self, dim: int) -> PairFlops:
         """The product has two columns more."""

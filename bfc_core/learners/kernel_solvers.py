@@ -238,8 +238,7 @@ class KernelSystem:
         self, x: Float[Tensor, "n p"], ridge: float, vectors: Float[Tensor, "n t"]
     ) -> Float[Tensor, "n t"]:
         """(K + λI) v with K in the precision of ``x``."""
-        product = symmetric_gram_times(self.kernel, x, vectors.to(x.dtype), self.alive)
-        return product.to(vectors.dtype) + ridge * vectors
+        return symmetric_gram_times(self.kernel, x, vectors, self.alive) + ridge * vectors
 
     def _nystrom_features(self) -> NystromFeatures:
         if not bool(self.kernel.diagonal(self.x).any()):

@@ -22,6 +22,7 @@ from service.dependencies import (
 )
 from service.errors import AlreadyFinishedError, NotInThisStateError
 from service.examples import COMPLEXITY_EXAMPLES
+from service.idempotency import IdempotencyKeyHeader, accepted
 from service.models import ComplexitySearchStatus
 from service.pagination import Page
 
@@ -30,20 +31,24 @@ router = APIRouter(
 )
 
 
-@router.post("", status_code=202, operation_id="complexity_create", summary="Search for n* by bisection")
+@router.post(
+    "",
+    status_code=202,
+    response_model=ComplexitySearchRead,
+    operation_id="complexity_create",
+    summary="Search for n* by bisection",
+)
 def create(
     spec: Annotated[ComplexitySpec, Body(openapi_examples=COMPLEXITY_EXAMPLES)],
-    response: Response,
     settings: SettingsDep,
     database: DatabaseDep,
     publisher: PublisherDep,
     principal: PrincipalDep,
-) -> ComplexitySearchRead:
+    idempotency_key: IdempotencyKeyHeader = None,
+) -> Response:
     """Ask for n*(eps, delta) of every learner and dim; sizes are run one after another where the answer needs them."""
-    search_id = start(spec, principal, database, publisher, settings)
-    response.headers["Location"], response.headers["Retry-After"] = f"/v1/complexity/{search_id}", "1"
-    with database.reading() as session:
-        return read_search(session, search_id)
+    submission = start(spec, idempotency_key, principal, database, publisher, settings)
+    return accepted(submission, f"/v1/complexity/{submission.answer['id']}")
 
 
 @router.get("", operation_id="complexity_list", summary="Searches, newest first")

@@ -47,6 +47,7 @@ from service.experiments.schemas import (
 )
 from service.experiments.submission import planned, submit
 from service.experiments.waiting import awaited_experiment
+from service.idempotency import IdempotencyKeyHeader, accepted
 from service.models import ExperimentStatus, RunStatus
 from service.pagination import Page, encode_cursor, number_in_cursor
 from service.runs.cancellation import ExperimentAlreadyFinishedError, cancel_experiment
@@ -64,7 +65,6 @@ router = APIRouter(
 )
 
 Body = Annotated[ExperimentSpec, EXPERIMENT_EXAMPLES]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 TheoryQuery = Annotated[
     bool,
@@ -102,7 +102,7 @@ def create(
     dry_run: Annotated[bool, Query(description="answer the plan, store nothing")] = False,  # noqa: FBT002
     force: Annotated[bool, Query(description="compute cells anew that a finished run answers")] = False,  # noqa: FBT002
     priority: Annotated[int, Query(ge=-100, le=100, description="higher runs first")] = 0,
-    idempotency_key: Key = None,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> Response:
     """Accept an experiment; it is stored when this answers, and runs as soon as a worker is free.
 
@@ -115,10 +115,7 @@ def create(
     submission = submit(
         spec, idempotency_key, principal, database, publisher, settings, priority=priority, force=force
     )
-    headers = {"Location": f"/v1/experiments/{submission.answer['id']}", "Retry-After": "1"}
-    if submission.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(submission.answer, 202, headers)
+    return accepted(submission, f"/v1/experiments/{submission.answer['id']}")
 
 
 @router.get("", operation_id="experiments_list", summary="Experiments, newest first")

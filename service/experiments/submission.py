@@ -1,42 +1,26 @@
 """Accepting an experiment once, however often the request arrives."""
 
-import hashlib
 import os
 import signal
-from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from bfc_core.specs import ExperimentSpec
 from service.api_keys.quotas import check_quotas
 from service.auth import Principal
 from service.config import CrashPoint, Settings
-from service.database import LOCK_NOT_AVAILABLE, Database, database_now, sql_state
-from service.errors import IdempotencyKeyInFlightError, IdempotencyKeyReusedError, QuotaExceededError
+from service.database import Database
 from service.experiments.calibration import calibrations
 from service.experiments.data_sets import check_data_set
 from service.experiments.planning import ExperimentPlan, answered, cells_of, plan
 from service.experiments.repository import read_experiment
+from service.idempotency import KeyedRequest, Submission
 from service.jobs import Publisher
-from service.models import Experiment, IdempotencyKey
+from service.models import Experiment
+from service.models.base import JsonObject
 from service.runs.acceptance import accept
 from service.runs.moves import Wakeup
 from service.runs.reuse import answered_cells
-
-IN_FLIGHT_SECONDS = 2
-"""How long a request waits for another with the same key before it answers 409."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """The answer to a submission, and whether it was given before."""
-
-    answer: dict[str, Any]
-    replayed: bool
 
 
 def planned(
@@ -103,12 +87,12 @@ def submit(
         IdempotencyKeyInFlightError: the first request with this key takes its time.
         QuotaExceededError: it would be more than the API key allows; nothing was stored.
     """
-    body_hash = hashlib.sha256(f"{spec.canonical_json()}|{force=}".encode()).hexdigest()
-    if key is not None and (known := _known(database, principal.owner, key, body_hash)) is not None:
-        return known
-    with database.reading() as session:
-        found = planned(session, spec, settings, force=force)
-    try:
+    request = KeyedRequest(principal.owner, key, f"{spec.canonical_json()}|{force=}")
+    wakeups: list[Wakeup] = []
+
+    def store() -> JsonObject:
+        with database.reading() as session:
+            found = planned(session, spec, settings, force=force)
         with database.writing() as session:
             check_quotas(
                 session,
@@ -116,59 +100,21 @@ def submit(
                 runs=len(found.cells) - found.reused_cells,
                 seconds=found.estimated_seconds,
             )
-            experiment, wakeups = accept_planned(session, found, principal.owner, settings, priority)
+            experiment, to_send = accept_planned(session, found, principal.owner, settings, priority)
             answer = read_experiment(session, experiment.id).model_dump(mode="json")
-            if key is not None:
-                _remember(session, principal.owner, key, body_hash, answer)
+            request.remember(session, answer, experiment.id)
             _crash_at("before_accept", settings)
-    except QuotaExceededError:
-        # What fills the quota may be the same request, which was faster.
-        if key is None or (known := _known(database, principal.owner, key, body_hash)) is None:
-            raise
-        return known
-    except OperationalError as error:
-        if sql_state(error) == LOCK_NOT_AVAILABLE:
-            raise IdempotencyKeyInFlightError from error
-        raise
-    except IntegrityError:
-        # Another request with the same key was faster; its answer stands.
-        if key is None or (known := _known(database, principal.owner, key, body_hash)) is None:
-            raise
-        return known
-    _crash_at("after_accept", settings)
-    publisher.publish(wakeups)
-    _crash_at("after_publish", settings)
-    return Submission(answer, replayed=False)
+        wakeups.extend(to_send)
+        return answer
+
+    submission = request.once(database, store)
+    if not submission.replayed:
+        _crash_at("after_accept", settings)
+        publisher.publish(wakeups)
+        _crash_at("after_publish", settings)
+    return submission
 
 
 def _crash_at(point: CrashPoint, settings: Settings) -> None:
     if settings.crash_point == point:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _known(database: Database, owner: str, key: str, body_hash: str) -> Submission | None:
-    with database.reading() as session:
-        row = session.get(IdempotencyKey, (owner, key))
-        if row is None:
-            return None
-        if row.body_hash != body_hash:
-            raise IdempotencyKeyReusedError
-        return Submission(row.answer, replayed=True)
-
-
-def _remember(session: Session, owner: str, key: str, body_hash: str, answer: dict[str, Any]) -> None:
-    if session.get_bind().dialect.name == "postgresql":
-        # The other transaction with this key may have stopped half-way; nobody shall wait for it for long.
-        session.execute(text(f"SET LOCAL lock_timeout = '{IN_FLIGHT_SECONDS}s'"))
-    session.add(
-        IdempotencyKey(
-            owner=owner,
-            key=key,
-            body_hash=body_hash,
-            experiment_id=UUID(answer["id"]),
-            status_code=202,
-            answer=answer,
-            created_at=database_now(session),
-        )
-    )
-    session.flush()

@@ -3,13 +3,22 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from bfc_core.packing import estimate_pack
 from bfc_core.specs import RunSpec
 from service.database import database_now
-from service.models import Experiment, ExperimentRun, ExperimentStatus, Pack, PackStatus, Run, RunStatus
+from service.models import (
+    Experiment,
+    ExperimentRun,
+    ExperimentStatus,
+    Pack,
+    PackStatus,
+    Run,
+    RunStatus,
+    Webhook,
+)
 from service.runs.holding import held, held_run
 from service.runs.moves import Wakeup
 from service.runs.run_counts import RunChange
@@ -140,7 +149,7 @@ def _pack_of_its_own(session: Session, run: Run, old: Pack, now: datetime) -> Pa
 
 
 def _reopen(session: Session, run: Run) -> datetime | None:
-    """Open the experiments of a run again; since when the one that asked for it first is paused."""
+    """Open the experiments of a run again, whose next end is told of anew; since when the first asker is paused."""
     ids = select(ExperimentRun.experiment_id).where(ExperimentRun.run_id == run.id)
     experiments = session.scalars(
         select(Experiment)
@@ -149,6 +158,12 @@ def _reopen(session: Session, run: Run) -> datetime | None:
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).all()
+    told = [experiment.id for experiment in experiments if experiment.finished_at is not None]
+    session.execute(
+        update(Webhook)
+        .where(Webhook.experiment_id.in_(told))
+        .values(attempts=0, next_at=database_now(session), delivered_at=None, error=None)
+    )
     for experiment in experiments:
         # The pause of one that has not ended still holds packs, which nothing but its end lets go.
         if experiment.finished_at is not None or experiment.cancel_requested_at is not None:

@@ -9,7 +9,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +33,7 @@ _BATCH = 10
 @dataclass(frozen=True)
 class _Call:
     webhook_id: UUID
+    message_id: UUID
     url: str
     attempt: int
     body: bytes
@@ -90,7 +91,10 @@ class WebhookDelivery:
             webhook.attempts += 1
             # Nobody else's until this batch must have ended, one way or the other.
             webhook.next_at = now + 3 * len(rows) * self._settings.webhook_timeout
-            calls.append(_Call(webhook.id, webhook.url, webhook.attempts, _body(session, experiment)))
+            # The same however often this end is told of, and another once a retry has led to another end.
+            message_id = uuid5(webhook.id, str(experiment.finished_at))
+            body = _body(session, experiment)
+            calls.append(_Call(webhook.id, message_id, webhook.url, webhook.attempts, body))
         return calls
 
     def _call(self, call: _Call) -> None:
@@ -101,7 +105,7 @@ class WebhookDelivery:
         try:
             destination = destination_of(call.url, self._settings.webhook_allow)
             now = int(datetime.now(UTC).timestamp())
-            message = str(call.webhook_id)
+            message = str(call.message_id)
             headers = {
                 "Content-Type": "application/json",
                 "User-Agent": "bfc-webhook/1",

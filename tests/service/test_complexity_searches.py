@@ -1,8 +1,11 @@
 """A search for n* over HTTP: rounds follow from results, it ends with an answer, and nothing is run twice."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import httpx
 import pytest
 from sqlalchemy import select
 
@@ -11,7 +14,7 @@ from service.complexity_searches.progress import advance
 from service.database import database_now
 from service.jobs import Publisher
 from service.models import ApiKey, ComplexitySearch
-from tests.service.conftest import Api, serve, settings_for, unknown_id
+from tests.service.conftest import SMALL, Api, serve, settings_for, unknown_id
 from tests.service.test_problems import is_problem
 from tests.service.test_security import key_of
 
@@ -52,6 +55,40 @@ def followed(api: Api, search: dict, report_of=learned) -> dict:
         if search["status"] != "running":
             return search
     raise AssertionError("it does not end")
+
+
+def test_parallel_posts_with_one_key_are_one_search(api: Api) -> None:
+    before = api.count("complexity_searches"), api.count("experiments")
+    barrier = threading.Barrier(20)
+
+    def post(_: int) -> httpx.Response:
+        barrier.wait()
+        return api.client.post(
+            "/v1/complexity", json=SEARCH | {"name": "keyed"}, headers={"Idempotency-Key": "n*"}
+        )
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(post, range(20)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert all(answer.json() == answers[0].json() for answer in answers)
+    assert len({answer.headers["Location"] for answer in answers}) == 1
+    assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1
+    # Four learner and dim pairs, an experiment each.
+    assert (api.count("complexity_searches"), api.count("experiments")) == (before[0] + 1, before[1] + 4)
+
+
+def test_a_key_belongs_to_one_body_of_one_kind(api: Api) -> None:
+    posted(api)
+    for key, path, body in (
+        ("a search's", "/v1/complexity", SEARCH | {"eps": 0.2}),
+        ("a search's", "/v1/experiments", SMALL),
+        ("an experiment's", "/v1/complexity", SEARCH),
+    ):
+        first = ("/v1/complexity", SEARCH) if key == "a search's" else ("/v1/experiments", SMALL)
+        headers = {"Idempotency-Key": key}
+        assert api.client.post(first[0], json=first[1], headers=headers).status_code == 202
+        answer = api.client.post(path, json=body, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
 
 
 def test_a_search_ends_with_n_star_of_every_learner_and_dim_and_says_what_it_saved(api: Api) -> None:

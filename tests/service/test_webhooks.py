@@ -147,11 +147,32 @@ def test_a_call_at_the_end_is_signed_and_repeated_until_it_is_taken(calling, rec
     document = json.loads(body)
     assert document["type"] == "experiment.ended"
     assert (document["data"]["path"], document["data"]["status"]) == (path, "succeeded")
-    assert headers["webhook-id"] == made["id"]
+    assert len({sent["webhook-id"] for _, sent, _ in receiver.received}) == 1, (
+        "by this a receiver tells repeats"
+    )
     key = base64.b64decode(made["secret"].removeprefix("whsec_"))
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"
+
+
+def test_an_end_that_a_retry_led_to_is_told_of_as_another(calling, receiver) -> None:
+    ada = key_of(calling, "ada")
+    path, _ = hooked(calling, receiver, ada)
+    delivery = WebhookDelivery(calling.database, calling.settings)
+    run = calling.get(f"{path}/runs", headers=ada).json()["items"][0]["id"]
+    assert calling.client.post(f"/v1/runs/{run}/cancel", headers=ada).status_code == 202
+    calling.finish_all()
+    assert delivery.tick() == 1
+    assert calling.client.post(f"/v1/runs/{run}/retry", headers=ada).status_code == 202
+    (hook,) = calling.get(f"{path}/webhooks", headers=ada).json()["items"]
+    assert (hook["status"], hook["attempts"]) == ("waiting", 0)
+    assert delivery.tick() == 0, "it goes on again"
+    calling.finish_all()
+    assert (delivery.tick(), delivery.tick()) == (1, 0)
+    ends = [json.loads(body)["data"]["status"] for _, _, body in receiver.received]
+    assert ends == ["partially_succeeded", "succeeded"]
+    assert len({sent["webhook-id"] for _, sent, _ in receiver.received}) == 2
 
 
 def test_it_is_given_up_after_some_attempts_and_at_once_where_refused(calling, receiver, monkeypatch) -> None:
