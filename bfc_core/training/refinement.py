@@ -16,12 +16,13 @@ Members are refined one after another, in float64, so a pack changes nothing.
 Letters: n rows, p parameters, c rows of a chunk.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bfc_core.flops.counting import RepeatedWork
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.training.objective import Objective
 
@@ -63,6 +64,7 @@ class Refinement:
     objective: Objective
     active: tuple[int, ...]
     trainable: tuple[int, ...]
+    work: RepeatedWork = field(default_factory=RepeatedWork, init=False)
 
     def run(self, flat: Float[Tensor, "1 p_all"], steps: int) -> Float[Tensor, "1 p_all"]:
         """The row after at most ``steps`` steps; never with a larger objective than it came with."""
@@ -99,6 +101,10 @@ class Refinement:
 
     def value(self, flat: Float[Tensor, "1 p_all"]) -> float:
         """The data term over all rows."""
+        with self.work.counted("value"):
+            return self._value(flat)
+
+    def _value(self, flat: Float[Tensor, "1 p_all"]) -> float:
         total = 0.0
         for rows in self._chunks():
             output = self.network.forward(
@@ -117,8 +123,15 @@ class Refinement:
         A parameter that no row feels (α_ℓ = 0) is left out: it would make the matrix singular.
         """
         places = self.network.places(self.trainable).to(flat.device)
-        normal = flat.new_zeros(len(places), len(places))
-        gradient = flat.new_zeros(len(places))
+        with self.work.counted("normal equations"):
+            normal, gradient = self._sums(flat, len(places))
+        felt = (normal.diagonal() > 0) & (self.movable[0, places] > 0)
+        return normal[felt][:, felt], gradient[felt], places[felt]
+
+    def _sums(
+        self, flat: Float[Tensor, "1 p_all"], p: int
+    ) -> tuple[Float[Tensor, "p p"], Float[Tensor, " p"]]:
+        normal, gradient = flat.new_zeros(p, p), flat.new_zeros(p)
         for rows in self._chunks():
             x, y = self.x[rows][None], self.y[rows][None]
             passed = self.network.forward(flat, self.lifts, self.alphas, x, self.active)
@@ -128,8 +141,7 @@ class Refinement:
             gradient += share * (jacobian.mT @ self.objective.slope(predicted, y)[0])
             weight = self.objective.curvature(predicted, y)[0] * share
             normal += jacobian.mT @ (jacobian * weight[:, None])
-        felt = (normal.diagonal() > 0) & (self.movable[0, places] > 0)
-        return normal[felt][:, felt], gradient[felt], places[felt]
+        return normal, gradient
 
     def _predicted(self, output: Float[Tensor, "1 c"], rows: slice) -> Float[Tensor, "1 c"]:
         return output if self.offset is None else output + self.offset[rows][None]
