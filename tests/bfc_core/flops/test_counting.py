@@ -231,11 +231,11 @@ def test_a_refinement_counts_every_step_without_looking_at_each(monkeypatch: pyt
     run = RunSpec.model_validate(
         {
             "target": {"kind": "hierarchical_quadratic"},
-            "learner": {"kind": "algorithm_1", "width": 8, "steps_per_stage": 10},
-            "n": 256,
-            "dim": 6,
-            "seed": 2,
-            "budget": {"test_samples": 64},
+            "learner": {"kind": "layerwise", "steps_per_stage": 50},
+            "n": 512,
+            "dim": 10,
+            "seed": 0,
+            "budget": {"test_samples": 1000},
         }
     )
     (quickly,) = execute_pack([run])
