@@ -2,9 +2,9 @@
 
 VENV ?= .venv
 PYTEST_FLAGS ?= -q
-# Most tests wait for processes and servers: two files at a time, in their order, so that the fuzzer does not come last.
-# TEST_PROCESSES=0 runs them one after another.
-TEST_PROCESSES ?= 2
+# Many tests wait for processes and servers: three files at a time keep two cores busy. They begin in their order, so that
+# the fuzzer does not come last. TEST_PROCESSES=0 runs them one after another.
+TEST_PROCESSES ?= 3
 # Extra flags for pip, for instance another index: make install PIP_FLAGS="--extra-index-url …"
 PIP_FLAGS ?=
 DATA_DIR ?= var
@@ -86,10 +86,11 @@ test: $(INSTALLED) ## the test suite without the full-size science runs (a few m
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not science and not faults"
 
 faults: $(INSTALLED) ## the whole fault matrix and the chaos runs (BFC_CHAOS_SEED, BFC_CHAOS_PACKS)
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -s tests/worker
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -n $(TEST_PROCESSES) --dist loadfile --ignore tests/worker/test_chaos.py tests/worker
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -s tests/worker/test_chaos.py
 
 science: $(INSTALLED) ## the paper's numbers at full size
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -n $(TEST_PROCESSES) --dist worksteal -m science
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) -n 2 --dist worksteal -m science
 
 FUZZ_EXAMPLES ?= 200
 

@@ -102,7 +102,8 @@ def test_a_child_that_raises_fails_its_runs_at_once_and_says_why(embedded) -> No
 
 def test_a_torn_newest_checkpoint_is_passed_over_for_an_older_one(embedded) -> None:
     victim = embedded.start_worker()
-    experiment = embedded.submit(LONG)
+    # Long enough to be found with two checkpoints, on a fast machine too.
+    experiment = embedded.submit(LONG | {"steps_per_stage": 2000})
     folder = embedded.settings.data_dir / "packs"
     embedded.wait(lambda: len(list(folder.rglob("step-*.pt"))) >= 2)
     victim.kill()
