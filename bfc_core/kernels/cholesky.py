@@ -17,6 +17,9 @@ from bfc_core.kernel_cost import BLOCK_ROWS, PANEL
 JITTERS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10)
 """What ``factor_with_jitter`` adds, relative to the mean of the diagonal: above, it would be a ridge."""
 
+ROWS_AT_ONCE = 8 * BLOCK_ROWS
+"""Rows of a product: the library keeps copies of what it multiplies."""
+
 
 def factor_in_place(
     matrix: Float[Tensor, "n n"], advanced: Callable[[], None] = lambda: None
@@ -36,7 +39,10 @@ def factor_in_place(
         own = matrix[start:stop, start:stop]
         above = own.triu(1)
         if start > 0:
-            matrix[start:, start:stop].addmm_(matrix[start:, :start], matrix[start:stop, :start].mT, alpha=-1)
+            left = matrix[start:stop, :start].mT
+            for row in range(start, n, ROWS_AT_ONCE):
+                rows = slice(row, row + ROWS_AT_ONCE)
+                matrix[rows, start:stop].addmm_(matrix[rows, :start], left, alpha=-1)
         factor, info = torch.linalg.cholesky_ex(own)
         if int(info) != 0:
             # The update has gone over both triangles of the block, and the upper one is the way back.
