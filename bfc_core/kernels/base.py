@@ -1,12 +1,16 @@
 """What a kernel is: a positive semi-definite function of two inputs, evaluated in blocks."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.flops.kernels import PairFlops
 from bfc_core.kernels.gram import cross_gram, symmetric_gram
+
+Blocks = Callable[[slice, slice], Tensor]
+"""The block of some rows and some columns of a gram."""
 
 
 class Kernel(ABC):
@@ -15,6 +19,13 @@ class Kernel(ABC):
     @abstractmethod
     def block(self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         """k(x_i, z_j) for a block small enough to stay in the cache; a new tensor that the caller owns."""
+
+    def blocks_of(self, x: Float[Tensor, "n d"]) -> Blocks:
+        """Blocks of x with itself, by slices; of those of one call each is overwritten by the next.
+
+        A kernel that can work something out once for all blocks does it here.
+        """
+        return lambda rows, columns: self.block(x[rows], x[columns])
 
     @abstractmethod
     def diagonal(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

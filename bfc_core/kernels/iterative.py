@@ -163,6 +163,7 @@ def _share_of_product(
     """What one share's rows of blocks add to the product, the diagonal left out."""
     product, rounded = torch.zeros_like(vectors), vectors.to(x.dtype)
     size = ROUNDED_ROWS if x.dtype == torch.float32 else BLOCK_ROWS
+    block_of = kernel.blocks_of(x)
     for index, start in enumerate(range(0, len(x), size)):
         # Rows of the triangle grow: dealt there and back, every share has as many blocks.
         if min(index % (2 * count), 2 * count - 1 - index % (2 * count)) != number:
@@ -170,10 +171,10 @@ def _share_of_product(
         rows = slice(start, start + size)
         for column in range(0, start, size):
             columns = slice(column, column + size)
-            block = kernel.block(x[rows], x[columns])
+            block = block_of(rows, columns)
             product[rows] += block @ rounded[columns]
             product[columns] += block.mT @ rounded[rows]
-        own = kernel.block(x[rows], x[rows]).fill_diagonal_(0.0)
+        own = block_of(rows, rows).fill_diagonal_(0.0)
         product[rows] += (own + own.mT).mul_(0.5) @ rounded[rows]
         alive()
     return product

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bfc_core.flops.counting import charged
 from bfc_core.flops.kernels import PairFlops
-from bfc_core.kernels.base import Kernel
+from bfc_core.kernels.base import Blocks, Kernel
 from bfc_core.kernels.distance import squared_distances, without_offset
 
 REACH = 64.0
@@ -36,19 +36,49 @@ class RbfKernel(Kernel):
         Rounding may leave the exponent of coincident points above zero. Where the bandwidth is small beside the
         points' norms, that rounding would show: the distances are taken first and close points by their differences.
         """
-        scale = 1 / (self.bandwidth * sqrt(x.shape[1]))
-        near_origin, other = without_offset(x, z)
-        near_origin, other = near_origin * (scale * _UNIT), other * (scale * _UNIT)
-        halves_x = near_origin.square().sum(1, keepdim=True) / -2
-        halves_z = other.square().sum(1, keepdim=True) / -2
-        # Written so that a number that is none is seen too.
-        if not bool(halves_x.min() + halves_z.min() >= -REACH):
+        factors = self._factors(*without_offset(x, z))
+        if factors is None:
+            scale = self._scale(x.shape[1])
             rate = min(scale * scale / 2, _LARGEST_RATE)
             with charged(self.flops(x.shape[1]).block(len(x), len(z))):
                 return squared_distances(x, z, NEAR).mul_(-rate).exp_()
-        left = torch.cat([near_origin, halves_x, torch.ones_like(halves_x)], dim=1)
-        right = torch.cat([other, torch.ones_like(halves_z), halves_z], dim=1)
+        left, right = factors
         return (left @ right.mT).clamp_max_(0.0).exp2_()
+
+    def blocks_of(self, x: Float[Tensor, "n d"]) -> Blocks:
+        """The two factors of all exponents, once."""
+        factors = self._factors(*without_offset(x, x))
+        if factors is None:
+            return super().blocks_of(x)
+        left, right = factors
+        memory = x.new_empty(0)
+
+        def block(rows: slice, columns: slice) -> Tensor:
+            nonlocal memory
+            some, others = left[rows], right[columns]
+            if memory.shape != (len(some), len(others)):
+                memory = x.new_empty(len(some), len(others))
+            return torch.mm(some, others.mT, out=memory).clamp_max_(0.0).exp2_()
+
+        return block
+
+    def _factors(
+        self, x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]
+    ) -> tuple[Float[Tensor, "n d+2"], Float[Tensor, "m d+2"]] | None:
+        """Rows whose products are the exponents; None where their rounding would show."""
+        scale = self._scale(x.shape[1]) * _UNIT
+        x, z = x * scale, z * scale
+        halves_x = x.square().sum(1, keepdim=True) / -2
+        halves_z = z.square().sum(1, keepdim=True) / -2
+        # Written so that a number that is none is seen too.
+        if not bool(halves_x.min() + halves_z.min() >= -REACH):
+            return None
+        left = torch.cat([x, halves_x, torch.ones_like(halves_x)], dim=1)
+        right = torch.cat([z, torch.ones_like(halves_z), halves_z], dim=1)
+        return left, right
+
+    def _scale(self, dim: int) -> float:
+        return 1 / (self.bandwidth * sqrt(dim))
 
     def flops(self, dim: int) -> PairFlops:
         """The product has two columns more."""

@@ -8,6 +8,7 @@ import torch
 
 from bfc_core.errors import KernelNotPositiveDefinite
 from bfc_core.kernels import iterative
+from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.iterative import (
     NystromPreconditioner,
     solve_by_conjugate_gradients,
@@ -109,6 +110,33 @@ def test_gram_products_in_blocks_are_those_of_the_gram() -> None:
     product = symmetric_gram_times(kernel, x, vectors, lambda: called.append(1))
     torch.testing.assert_close(product, kernel.gram(x) @ vectors, rtol=1e-10, atol=1e-10)
     assert called
+
+
+@pytest.mark.parametrize(
+    ("kernel", "offset"),
+    [(RbfKernel(1.0), 0.0), (RbfKernel(1.0), 1e4), (RbfKernel(1e-4), 0.0), (LaplaceKernel(1.0), 0.0)],
+    ids=["rbf", "far from the origin", "a bandwidth below the distances", "laplace"],
+)
+def test_blocks_by_slices_are_the_blocks_of_the_rows(kernel: Kernel, offset: float) -> None:
+    """Also those at the edges, which are smaller than the ones before them."""
+    x = normal(40) + offset
+    block_of = kernel.blocks_of(x)
+    for rows, columns in (
+        (slice(0, 16), slice(0, 16)),
+        (slice(32, 48), slice(0, 16)),
+        (slice(16, 32), slice(0, 16)),
+    ):
+        found = block_of(rows, columns)
+        torch.testing.assert_close(found, kernel.block(x[rows], x[columns]), rtol=1e-10, atol=1e-12)
+    assert found.shape == (16, 16)
+
+
+def test_gram_products_of_rounded_rows_are_summed_in_the_precision_of_the_vectors() -> None:
+    x, vectors, kernel = normal(1600), normal(1600, 1, seed=2), RbfKernel(1.0)
+    product = symmetric_gram_times(kernel, x.float(), vectors)
+    assert product.dtype == torch.float64
+    exact = kernel.gram(x) @ vectors
+    assert float((product - exact).norm() / exact.norm()) < 1e-6
 
 
 @pytest.fixture(params=[2, 3])
