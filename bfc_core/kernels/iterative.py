@@ -20,7 +20,7 @@ from bfc_core.kernel_cost import BLOCK_ROWS
 from bfc_core.kernels.base import Kernel
 from bfc_core.kernels.thread_shares import in_shares
 
-FALL = 1e-3
+FALL = 5e-3
 """Of the residual under float32 products, before it is formed anew in float64."""
 
 STALLED = 0.1
