@@ -19,7 +19,8 @@ from benchmarks.timing import Result, ratio
 from bfc_core.specs import ExperimentSpec, RunSpec
 
 CLAIM = (
-    "The flagship's grid takes at least five times as long in a process a run as packed through the service."
+    "The flagship's grid takes at least five times as long as packed through the service, in a process a run and "
+    "through the service where nothing is packed."
 )
 
 LEARNERS = [
@@ -66,7 +67,9 @@ def measure(repetitions: int) -> Result:
                 packed[:1],
                 5.0,
             ),
-            ratio("seconds of the grid, every run alone over packed", seconds["every run alone"], packed),
+            ratio(
+                "seconds of the grid, every run alone over packed", seconds["every run alone"], packed, 5.0
+            ),
         ],
         facts=facts,
     )

@@ -27,7 +27,7 @@ def run(seed: int, kind: str = "algorithm_1", **recipe: object) -> RunSpec:
 def test_packed_equals_solo(refinement_steps: int) -> None:
     # 200 reach the minimum, where the objective itself no longer tells one step from another.
     specs = [
-        run(seed, kind, refinement_steps=refinement_steps, restarts=1)
+        run(seed, kind, refinement_steps=refinement_steps)
         for seed in (1, 2)
         for kind in ("algorithm_1", "layerwise")
     ]
