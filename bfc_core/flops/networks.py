@@ -24,6 +24,15 @@ TYPICAL_REFINEMENT_STEPS = 12
 """Gauss–Newton steps until one gains nothing any more, which is nearly always before the most that is allowed."""
 
 
+_LINE = 8
+"""float64 numbers of a cache line."""
+
+
+def whole_lines(parameters: int) -> int:
+    """The size of the matrix that is factored for so many parameters: of whole cache lines."""
+    return -(-parameters // _LINE) * _LINE
+
+
 @dataclass(frozen=True)
 class _Level:
     """Sizes of one level."""
@@ -109,16 +118,26 @@ class NetworkFlops:
 
     def refinement(self, stage: Stage, rows: int, steps: int) -> int:
         """So many accepted Gauss–Newton steps, each with its value, normal equations and solve."""
-        parameters = self.parameters(stage.trainable)
         value = self.value(stage.active, stage.tied, rows)
-        equations = (
-            value
-            + self._reaches(stage, rows)
+        equations = self.equations(stage.active, stage.trainable, stage.tied, rows)
+        return value + equations + steps * (self.solve(stage.trainable) + value + equations)
+
+    def equations(
+        self, active: tuple[int, ...], trainable: tuple[int, ...], tied: tuple[int, ...], rows: int
+    ) -> int:
+        """The normal equations of a Gauss–Newton step over so many rows."""
+        parameters = self.parameters(trainable)
+        return (
+            self.value(active, tied, rows)
+            + self._reaches(active, trainable, rows)
             + product(parameters, rows, parameters)
             + product(parameters, rows, 1)
         )
-        solve = cholesky(parameters) + 2 * triangular_solve(parameters, 1) + product(1, parameters, 1)
-        return value + equations + steps * (solve + value + equations)
+
+    def solve(self, trainable: tuple[int, ...]) -> int:
+        """A Gauss–Newton step from its normal equations, and what it promises."""
+        parameters = whole_lines(self.parameters(trainable))
+        return cholesky(parameters) + 2 * triangular_solve(parameters, 1) + product(1, parameters, 1)
 
     # ---- parts -----------------------------------------------------------------------------------
 
@@ -165,13 +184,13 @@ class NetworkFlops:
         """KᵀK and WᵀW of every level; the gradient's two further products cost as much."""
         return sum(product(shape.i, self.width + shape.k, shape.i) for shape in self._levels.values())
 
-    def _reaches(self, stage: Stage, rows: int) -> int:
+    def _reaches(self, active: tuple[int, ...], trainable: tuple[int, ...], rows: int) -> int:
         """∂F/∂S_ℓ of every row."""
-        lowest = max(LOWEST_LEVEL, min(stage.trainable))
+        lowest = max(LOWEST_LEVEL, min(trainable))
         flops = 0
-        for level in stage.active:
+        for level in active:
             shape = self._levels[level]
-            if self._feeds(level, stage.active) and level >= lowest:
+            if self._feeds(level, active) and level >= lowest:
                 flops += product(rows, shape.q, shape.k)
             flops += sum(
                 product(rows, shape.k, length) for source, length in shape.lengths.items() if source >= lowest

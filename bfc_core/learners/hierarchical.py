@@ -46,9 +46,9 @@ from bfc_core.training.measuring import (
     numbers_of,
     objective_numbers,
 )
-from bfc_core.training.member_refinement import refine_member
 from bfc_core.training.members import BATCH_BLOCK, Members
 from bfc_core.training.objective import Objective
+from bfc_core.training.pack_refinement import refined_members
 from bfc_core.training.progress import Observer
 from bfc_core.training.refinement import parameters_of
 from bfc_core.training.regularizer import Regularizer
@@ -236,22 +236,31 @@ class HierarchicalPack:
         state: StageState,
         entering: list[History],
     ) -> None:
-        """Refine one member after the other; an interruption starts the stage again, it lasts seconds."""
+        """Refine the members together; an interruption starts the stage again, it lasts seconds."""
         if state.step == stage.steps:
             return
         as_entered = members.flat.clone()
-        for row, run in enumerate(runs):
-            if not bool(state.finite[row]) or not self._is_refined(stage, run):
-                continue
-            if not self._attend((depth, number), runs, histories, as_entered, state):
-                break
-            network, problem = self._network_at(stage, run), self.problems[run]
-            refined = refine_member(
-                network, members, row, problem, self.objective, stage, self.recipe.restarts
-            )
+        problems = {
+            row: self.problems[run]
+            for row, run in enumerate(runs)
+            if bool(state.finite[row]) and self._is_refined(stage, run)
+        }
+
+        def goes_on() -> bool:
+            return self._attend((depth, number), runs, histories, as_entered, state)
+
+        for row, refined in refined_members(
+            self.network.with_tied(stage.tied).untruncated(),
+            members,
+            problems,
+            self.objective,
+            stage,
+            self.recipe.restarts,
+            goes_on,
+        ):
             entering[row].restarts, entering[row].restart_kept = refined.restarts, refined.restart_kept
             entering[row].spend(refined.flops)
-            members.flat[row] = refined.flat[0]
+            members.flat[row] = refined.flat
         state.step = stage.steps
 
     def _is_refined(self, stage: Stage, run: int) -> bool:

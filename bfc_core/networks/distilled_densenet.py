@@ -25,7 +25,6 @@ from bfc_core.networks.truncation import (
     bound_in_reach,
     reach_of,
     truncated_square,
-    truncated_square_derivative,
 )
 from bfc_core.specs import LOWEST_LEVEL, Hierarchy
 
@@ -53,10 +52,8 @@ class LevelShape:
 
 @dataclass
 class Pass:
-    """What the forward pass leaves for the backward pass, by level; ``bound`` is that of σ̃ on ``pre``."""
+    """What the forward pass leaves by level; ``bound`` is that of σ̃ on ``pre``."""
 
-    h: dict[int, Tensor] = field(default_factory=dict)
-    y: dict[int, Tensor] = field(default_factory=dict)
     pre: dict[int, Tensor] = field(default_factory=dict)
     bound: dict[int, float | None] = field(default_factory=dict)
     output: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -114,6 +111,10 @@ class DistilledDenseNet:
         start, stop = self._slices["W", level].start, self._slices["K", level].stop
         return flat[:, start:stop].view(len(flat), -1, self.levels[level].i)
 
+    def places(self, levels: tuple[int, ...]) -> Int[Tensor, " j"]:
+        """Where the entries of K_ℓ stand in a flat row, level by level."""
+        return torch.cat([torch.arange(self.parameter_count)[self._slices["K", level]] for level in levels])
+
     def draw_weights(self, generator: torch.Generator, scale: float) -> Float[Tensor, " p"]:
         """W and K of one member, iid N(0, scale²), float64."""
         return scale * torch.randn(self.parameter_count, generator=generator, dtype=torch.float64)
@@ -135,7 +136,7 @@ class DistilledDenseNet:
         x: Float[Tensor, "e n dim"],
         active: tuple[int, ...],
     ) -> Pass:
-        """The output of the active levels, with what their gradients need."""
+        """The output of the active levels, with what it was made of."""
         passed = Pass(output=x.new_zeros(x.shape[:2]))
         square = x.square() - self.hierarchy.level_one_mean
         for level in active:
@@ -149,7 +150,6 @@ class DistilledDenseNet:
                 y = h @ w.mT
                 value = torch.linalg.vecdot(y, y)
             passed.output = torch.addcmul(passed.output, value, alphas[level][:, None])
-            passed.h[level], passed.y[level] = h, y
             if any(level in self.levels[above].sources for above in active if above > level):
                 feature = y if level in self.tied else h @ self.distilled(flat, level).mT
                 self._lift(passed, level, feature, lifts[level])
@@ -173,50 +173,6 @@ class DistilledDenseNet:
                 self._lift(passed, level, features[level], lifts[level])
         return features
 
-    # ---- gradients -------------------------------------------------------------------------------
-
-    def jacobian(
-        self,
-        flat: Float[Tensor, "e p"],
-        lifts: dict[int, Float[Tensor, "e q k"]],
-        alphas: dict[int, Float[Tensor, " e"]],
-        passed: Pass,
-        trainable: tuple[int, ...],
-    ) -> Float[Tensor, "e n j"]:
-        """∂F/∂K row by row over the trainable levels, all active ones being tied; columns as in :meth:`places`."""
-        reaches = self._reaches(flat, lifts, alphas, passed, min(trainable))
-        return torch.cat(
-            [(reaches[level][..., None] * passed.h[level][..., None, :]).flatten(2) for level in trainable],
-            -1,
-        )
-
-    def places(self, levels: tuple[int, ...]) -> Int[Tensor, " j"]:
-        """Where the entries of K_ℓ stand in a flat row, level by level."""
-        return torch.cat([torch.arange(self.parameter_count)[self._slices["K", level]] for level in levels])
-
-    def _reaches(
-        self,
-        flat: Float[Tensor, "e p"],
-        lifts: dict[int, Float[Tensor, "e q k"]],
-        alphas: dict[int, Float[Tensor, " e"]],
-        passed: Pass,
-        lowest: int,
-    ) -> dict[int, Float[Tensor, "e n k"]]:
-        """∂F/∂S_ℓ per level from the top, where F is α_ℓ Sum(S_ℓ²) and what the levels above make of S_ℓ."""
-        above: dict[int, Tensor] = {}
-        reaches: dict[int, Tensor] = {}
-        for level in reversed(list(passed.h)):
-            reach = passed.y[level] * (2 * alphas[level])[:, None, None]
-            if level in above and level >= lowest:
-                reach = reach + self._through_lift(passed, level, above.pop(level), lifts[level])
-            reaches[level] = reach
-            for j in self.levels[level].sources:
-                if j < max(LOWEST_LEVEL, lowest):
-                    continue
-                back = reach @ self.distilled(flat, level)[..., self.levels[level].columns(j)]
-                above[j] = above[j] + back if j in above else back
-        return reaches
-
     # ---- parts -----------------------------------------------------------------------------------
 
     def _by_form(self, level: int) -> bool:
@@ -239,10 +195,5 @@ class DistilledDenseNet:
 
     def _lift(self, passed: Pass, level: int, feature: Tensor, lift: Tensor) -> None:
         passed.pre[level] = feature @ lift.mT
-        passed.bound[level] = bound_in_reach(passed.pre[level], self.truncation, feature, reach_of(lift))
-
-    def _through_lift(self, passed: Pass, level: int, above: Tensor, lift: Tensor) -> Tensor:
-        """∂/∂S_ℓ from ``above`` = ∂/∂σ̃(R_ℓ S_ℓ), whose memory is used up."""
-        if passed.bound[level] is None:
-            return above.mul_(passed.pre[level]) @ (2 * lift)
-        return (above * truncated_square_derivative(passed.pre[level], passed.bound[level])) @ lift
+        reach = None if self.truncation is None else reach_of(lift)
+        passed.bound[level] = bound_in_reach(passed.pre[level], self.truncation, feature, reach)

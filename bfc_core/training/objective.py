@@ -37,41 +37,41 @@ class Objective:
 
     def value(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, " e"]:
         """Mean over the rows; ``predicted`` is F(x), or x₀ + F(x) in classification."""
-        if self.loss == "logistic":
-            return torch.nn.functional.softplus(-self.margin_slope * y * predicted).mean(-1)
-        return loss_value(predicted - y, self.loss, self.delta)
+        return self.row_values(predicted, y).mean(-1)
 
     def slope(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
         """∂/∂predicted of :meth:`value`."""
-        if self.loss == "logistic":
-            v = self.margin_slope
-            return -v * y * torch.sigmoid(-v * y * predicted) / predicted.shape[-1]
-        return loss_slope(predicted - y, self.loss, self.delta)
+        return self.row_slopes(predicted, y).div_(predicted.shape[-1])
 
     def curvature(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
         """∂²/∂predicted² of :meth:`value`; for Huber the weight 1/max(|r|, δ) · δ of reweighted least squares."""
-        rows = predicted.shape[-1]
+        return self.row_curvatures(predicted, y).div_(predicted.shape[-1])
+
+    def row_values(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
+        """The loss of every row: r², Huber's ½r² / δ(|r| − ½δ), or the logistic loss."""
+        if self.loss == "logistic":
+            return torch.nn.functional.softplus(-self.margin_slope * y * predicted)
+        residual = predicted - y
+        if self.loss == "squared":
+            return residual.square()
+        size, delta = residual.abs(), self.delta
+        return torch.where(size <= delta, 0.5 * residual.square(), delta * (size - 0.5 * delta))
+
+    def row_slopes(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
+        """∂/∂predicted of :meth:`row_values`."""
+        if self.loss == "logistic":
+            v = self.margin_slope
+            return -v * y * torch.sigmoid(-v * y * predicted)
+        residual = predicted - y
+        return 2 * residual if self.loss == "squared" else residual.clamp(-self.delta, self.delta)
+
+    def row_curvatures(
+        self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]
+    ) -> Float[Tensor, "e n"]:
+        """∂²/∂predicted² of :meth:`row_values`; for Huber as :meth:`curvature` says."""
         if self.loss == "logistic":
             share = torch.sigmoid(-self.margin_slope * y * predicted)
-            return self.margin_slope**2 * share * (1 - share) / rows
+            return self.margin_slope**2 * share * (1 - share)
         if self.loss == "squared":
-            return torch.full_like(predicted, 2 / rows)
-        return (self.delta / (predicted - y).abs().clamp_min(self.delta)) / rows
-
-
-def loss_value(
-    residual: Float[Tensor, "e n"], loss: Literal["huber", "squared"], delta: float
-) -> Float[Tensor, " e"]:
-    """Mean over rows of r² or of Huber's ½r² / δ(|r| − ½δ)."""
-    if loss == "squared":
-        return residual.square().mean(-1)
-    size = residual.abs()
-    return torch.where(size <= delta, 0.5 * residual.square(), delta * (size - 0.5 * delta)).mean(-1)
-
-
-def loss_slope(
-    residual: Float[Tensor, "e n"], loss: Literal["huber", "squared"], delta: float
-) -> Float[Tensor, "e n"]:
-    """∂/∂residual of :func:`loss_value`."""
-    rows = residual.shape[-1]
-    return residual * (2 / rows) if loss == "squared" else residual.clamp(-delta, delta) / rows
+            return torch.full_like(predicted, 2.0)
+        return self.delta / (predicted - y).abs().clamp_min(self.delta)

@@ -12,22 +12,26 @@ Near a minimum that is not 0 (noise, labels, a frozen level) the objective is fl
 This is no part of arXiv:2001.04413: there the same minimum is reached by SGD in polynomial time
 (docs/decisions/0011).
 
-Members are refined one after another, in float64, so a pack changes nothing.
-Letters: n rows, p parameters, c rows of a chunk.
+What decides is one member's and stands here; its arithmetic is asked for, so that members which ask for the same at a
+time are answered together (:mod:`bfc_core.training.lockstep`, docs/decisions/0067).
+Letters: n rows, p parameters.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bfc_core.flops.counting import RepeatedWork
+from bfc_core.flops.networks import NetworkFlops
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.training.objective import Objective
 
-CHUNK = 4096
-"""Rows whose Jacobian is in memory at a time."""
+CHUNK = 256
+"""Rows that are summed at a time: the same for every member, so that its sums do not depend on who is beside it."""
 
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-9, 1e6
 
@@ -48,109 +52,162 @@ def parameters_of(network: DistilledDenseNet, trainable: tuple[int, ...]) -> int
 
 
 @dataclass(frozen=True)
-class Refinement:
-    """One member's data and frozen parts, all float64 with a member axis of 1.
+class NormalEquations:
+    """Jᵀ diag(w) J, Jᵀ r, and the square of Jᵀ r with every parameter in its own scale, gᵀ D⁻¹ g.
 
-    ``network`` has every active level tied. ``movable`` is 1 where an entry of the flat row may move.
+    A parameter that may not move or that no row feels (α_ℓ = 0), which would make the matrix singular, has the row
+    and column of the identity and no gradient.
+    """
+
+    normal: Float[Tensor, "p p"]
+    gradient: Float[Tensor, " p"]
+    size: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where a step leads, and by how much it promises to lower the objective."""
+
+    flat: Float[Tensor, " p_all"]
+    promised: float
+
+
+@dataclass
+class Value:
+    """Asks for the data term over all rows of ``of`` at ``flat``."""
+
+    of: "Refinement"
+    flat: Float[Tensor, " p_all"]
+    answer: float = field(init=False)
+
+
+@dataclass
+class Equations:
+    """Asks for the normal equations of ``of`` at ``flat``."""
+
+    of: "Refinement"
+    flat: Float[Tensor, " p_all"]
+    answer: NormalEquations = field(init=False)
+
+
+@dataclass
+class Step:
+    """Asks for the damped step from ``flat``; None is answered where the damped matrix is not positive definite."""
+
+    of: "Refinement"
+    flat: Float[Tensor, " p_all"]
+    equations: NormalEquations
+    damping: float
+    answer: Move | None = field(init=False)
+
+
+Question = Value | Equations | Step
+
+T = TypeVar("T")
+
+Asking = Generator["Question | Fork[Any]", None, T]
+"""Yields questions, each of which is answered before it is resumed; returns a result."""
+
+
+@dataclass
+class Fork(Generic[T]):
+    """Asks for what ``askings`` return, whose questions are answered side by side."""
+
+    askings: list[Asking[T]]
+    answers: list[T] = field(init=False)
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """One member's data and frozen parts, all float64.
+
+    ``network`` has every active level tied. ``movable`` is 1 where an entry of the flat row may move. ``offset`` is x₀
+    of classification.
     """
 
     network: DistilledDenseNet
-    lifts: dict[int, Float[Tensor, "1 q k"]]
-    alphas: dict[int, Float[Tensor, " 1"]]
-    movable: Float[Tensor, "1 p_all"]
+    lifts: dict[int, Float[Tensor, "q k"]]
+    alphas: dict[int, Float[Tensor, ""]]
+    movable: Float[Tensor, " p_all"]
     x: Float[Tensor, "n dim"]
     y: Float[Tensor, " n"]
     offset: Float[Tensor, " n"] | None
     objective: Objective
     active: tuple[int, ...]
     trainable: tuple[int, ...]
-    work: RepeatedWork = field(default_factory=RepeatedWork, init=False)
 
-    def run(self, flat: Float[Tensor, "1 p_all"], steps: int) -> Float[Tensor, "1 p_all"]:
+    def descent(self, flat: Float[Tensor, " p_all"], steps: int) -> Asking[Float[Tensor, " p_all"]]:
         """The row after at most ``steps`` steps; never with a larger objective than it came with."""
         damping, refusals = FIRST_DAMPING, 0
-        value = self.value(flat)
-        normal, gradient, places = self._normal_equations(flat)
+        value = yield from self.value(flat)
+        equations = yield from self._equations(flat)
         for _ in range(steps):
             # Also ends where the value is no number.
             if not value > CONVERGED or damping >= MOST_DAMPING or refusals == PATIENCE:
                 break
-            diagonal = normal.diagonal()
-            factor, failed = torch.linalg.cholesky_ex(normal + torch.diag(damping * diagonal))
-            if bool(failed):
+            step = Step(self, flat, equations, damping)
+            yield step
+            if step.answer is None:
                 damping = min(4 * damping, MOST_DAMPING)
                 continue
-            step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-            promised = float(gradient @ step)
+            moved, promised = step.answer.flat, step.answer.promised
             if promised <= RESOLUTION**2 * value:
                 break
-            moved = flat.clone()
-            moved[0, places] -= step
-            found = self.value(moved)
+            found = yield from self.value(moved)
             by_gradient = promised <= RESOLUTION * value
             if not (found < value or (by_gradient and found <= (1 + RESOLUTION) * value)):
                 damping = min(4 * damping, MOST_DAMPING)
                 continue
-            equations = self._normal_equations(moved)
-            if by_gradient and not _size(equations) < _size((normal, gradient)):
+            there = yield from self._equations(moved)
+            if by_gradient and not there.size < equations.size:
                 damping, refusals = min(4 * damping, MOST_DAMPING), refusals + 1
                 continue
             flat, value, damping, refusals = moved, found, max(damping / 3, LEAST_DAMPING), 0
-            normal, gradient, places = equations
+            equations = there
         return flat
 
-    def value(self, flat: Float[Tensor, "1 p_all"]) -> float:
+    def value(self, flat: Float[Tensor, " p_all"]) -> Asking[float]:
         """The data term over all rows."""
-        with self.work.counted("value"):
-            return self._value(flat)
+        question = Value(self, flat)
+        yield question
+        return question.answer
 
-    def _value(self, flat: Float[Tensor, "1 p_all"]) -> float:
-        total = 0.0
-        for rows in self._chunks():
-            output = self.network.forward(
-                flat, self.lifts, self.alphas, self.x[rows][None], self.active
-            ).output
-            total += len(self.x[rows]) * float(
-                self.objective.value(self._predicted(output, rows), self.y[rows][None])[0]
-            )
-        return total / len(self.x)
+    def _equations(self, flat: Float[Tensor, " p_all"]) -> Asking[NormalEquations]:
+        question = Equations(self, flat)
+        yield question
+        return question.answer
 
-    def _normal_equations(
-        self, flat: Float[Tensor, "1 p_all"]
-    ) -> tuple[Float[Tensor, "p p"], Float[Tensor, " p"], Tensor]:
-        """Jᵀ diag(w) J, Jᵀ r and the places of the p parameters in the flat row.
+    @cached_property
+    def chunks(self) -> int:
+        """How many chunks the rows fill; the last one is filled up."""
+        return -(-len(self.x) // CHUNK)
 
-        A parameter that no row feels (α_ℓ = 0) is left out: it would make the matrix singular.
-        """
-        places = self.network.places(self.trainable).to(flat.device)
-        with self.work.counted("normal equations"):
-            normal, gradient = self._sums(flat, len(places))
-        felt = (normal.diagonal() > 0) & (self.movable[0, places] > 0)
-        return normal[felt][:, felt], gradient[felt], places[felt]
+    @cached_property
+    def columns(self) -> Float[Tensor, "chunks dim+3 c"]:
+        """The rows as they are computed with: x, y, x₀ and a weight, 1/n, one below the other; zeros fill up."""
+        offset = torch.zeros_like(self.y) if self.offset is None else self.offset
+        weight = torch.full_like(self.y, 1 / len(self.x))
+        columns = torch.cat([self.x.mT, torch.stack([self.y, offset, weight])])
+        filled = torch.nn.functional.pad(columns, (0, self.chunks * CHUNK - len(self.x)))
+        return filled.view(len(columns), self.chunks, CHUNK).transpose(0, 1).contiguous()
 
-    def _sums(
-        self, flat: Float[Tensor, "1 p_all"], p: int
-    ) -> tuple[Float[Tensor, "p p"], Float[Tensor, " p"]]:
-        normal, gradient = flat.new_zeros(p, p), flat.new_zeros(p)
-        for rows in self._chunks():
-            x, y = self.x[rows][None], self.y[rows][None]
-            passed = self.network.forward(flat, self.lifts, self.alphas, x, self.active)
-            jacobian = self.network.jacobian(flat, self.lifts, self.alphas, passed, self.trainable)[0]
-            predicted = self._predicted(passed.output, rows)
-            share = y.shape[1] / len(self.x)
-            gradient += share * (jacobian.mT @ self.objective.slope(predicted, y)[0])
-            weight = self.objective.curvature(predicted, y)[0] * share
-            normal += jacobian.mT @ (jacobian * weight[:, None])
-        return normal, gradient
+    @cached_property
+    def places(self) -> Int[Tensor, " p"]:
+        """Where the parameters stand in a flat row."""
+        return self.network.places(self.trainable).to(self.x.device)
 
-    def _predicted(self, output: Float[Tensor, "1 c"], rows: slice) -> Float[Tensor, "1 c"]:
-        return output if self.offset is None else output + self.offset[rows][None]
+    @cached_property
+    def free(self) -> Bool[Tensor, " p"]:
+        """Which of the parameters may move."""
+        return self.movable[self.places] > 0
 
-    def _chunks(self) -> list[slice]:
-        return [slice(start, start + CHUNK) for start in range(0, len(self.x), CHUNK)]
-
-
-def _size(equations: tuple[Tensor, ...]) -> float:
-    """The gradient's square, every parameter in its own scale: gᵀ D⁻¹ g."""
-    normal, gradient = equations[:2]
-    return float((gradient.square() / normal.diagonal()).sum())
+    @cached_property
+    def costs(self) -> dict[type[Question], int]:
+        """FLOPs of every kind of answer as if the member were alone; rows that fill up a chunk do not count."""
+        network = NetworkFlops(self.network.hierarchy, self.network.dim, self.network.width)
+        tied = tuple(self.network.tied)
+        return {
+            Value: network.value(self.active, tied, len(self.x)),
+            Equations: network.equations(self.active, self.trainable, tied, len(self.x)),
+            Step: network.solve(self.trainable),
+        }

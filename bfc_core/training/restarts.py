@@ -10,6 +10,7 @@ that is lower than the best so far is it refined on all of them, and kept. A flo
 no guess at its height: no part leads below it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bfc_core.seeding import generator_for
-from bfc_core.training.refinement import Refinement
+from bfc_core.training.refinement import Asking, Fork, Refinement
 from bfc_core.training.schedule import SAMPLES_A_PARAMETER, can_be_refined
 
 PARTS = 4
@@ -53,46 +54,90 @@ FURTHER_ATTEMPTS = (
 SOLVED = 1e-12
 """Share of the mean square label below which an objective leaves nothing to look for."""
 
+WAVE = 7
+"""Most restarts that are made side by side."""
+
+WAVE_BYTES = 2**24
+"""What their normal equations may fill. Those of many parameters gain nothing from company."""
+
 LOWER = 1e-6
 """Least relative gain that is another minimum and not the same one once more."""
 
 
 def restarted(
     refinement: Refinement,
-    entered: Float[Tensor, "1 p"],
-    refined: Float[Tensor, "1 p"],
+    entered: Float[Tensor, " p"],
+    refined: Float[Tensor, " p"],
     steps: int,
     restarts: int,
     seed: int,
-) -> tuple[Float[Tensor, "1 p"], int, int]:
+) -> Asking[tuple[Float[Tensor, " p"], int, int]]:
     """The best row, how many restarts were tried, and which of them it is of (0: none, it is ``refined``).
 
     They begin as :data:`FIRST_ATTEMPTS` and :data:`FURTHER_ATTEMPTS` say. At most ``restarts`` are made, none where
     there is nothing to look for or too few rows for the parameters.
     """
     parameters = len(refinement.network.places(refinement.trainable))
-    best, value, kept = refined, refinement.value(refined), 0
+    best, kept = refined, 0
+    value = yield from refinement.value(refined)
     solved = SOLVED * float(refinement.y.square().mean())
     if not can_be_refined(parameters, len(refinement.x) // PARTS):
         return best, 0, kept
-    for number in range(1, restarts + 1):
+    for wave in _waves(restarts, parameters):
         if not value > solved:
-            return best, number - 1, kept
-        attempt, generator = _attempt(number), generator_for(seed, "restart", number)
-        rows = max(len(refinement.x) // attempt.parts, SAMPLES_A_PARAMETER * parameters)
-        part = _on(refinement, _part(refinement, rows, generator, is_bulk=attempt.is_bulk))
-        start = (best if attempt.goes_on else entered).clone()
-        for level in _fresh_levels(refinement, attempt.fresh):
-            own = refinement.network.distilled(start, level)
-            drawn = torch.randn(own.shape, generator=generator, dtype=own.dtype).to(own.device)
-            own.copy_(drawn * own.norm() / drawn.norm())
-        # Fewer rows, more steps: every restart may take the same work.
-        found = part.run(start, max(1, steps * len(refinement.x) // (PARTS**2 * rows)))
-        if not refinement.value(found) < (1 - LOWER) * value:
-            continue
-        found = refinement.run(found, steps)
-        best, value, kept = found, refinement.value(found), number
+            return best, wave.start - 1, kept
+        begun = Fork([_begun(refinement, entered, best, steps, seed, number) for number in wave])
+        yield begun
+        for number, (found, lower) in zip(wave, begun.answers, strict=True):
+            if not value > solved:
+                return best, number - 1, kept
+            if not lower < (1 - LOWER) * value:
+                continue
+            best = yield from refinement.descent(found, steps)
+            value = yield from refinement.value(best)
+            kept = number
     return best, restarts, kept
+
+
+def abreast(parameters: int) -> int:
+    """How many restarts of so many parameters are made at a time, 1 to :data:`WAVE`."""
+    return max(1, min(WAVE, WAVE_BYTES // (8 * parameters**2)))
+
+
+def _waves(restarts: int, parameters: int) -> Iterator[range]:
+    """The first restart, which is often enough, then some at a time.
+
+    Where a restart leads does not depend on those before it, but for the one that goes on where the best ended, and
+    that one begins a wave; so they are made side by side and judged in turn.
+    """
+    start, width = 1, 1
+    while start <= restarts:
+        stop = min(start + width, restarts + 1)
+        yield range(start, stop)
+        start, width = stop, abreast(parameters)
+
+
+def _begun(
+    refinement: Refinement,
+    entered: Float[Tensor, " p"],
+    best: Float[Tensor, " p"],
+    steps: int,
+    seed: int,
+    number: int,
+) -> Asking[tuple[Float[Tensor, " p"], float]]:
+    """Where restart ``number`` leads on its part of the rows, and the objective there on all rows."""
+    parameters = len(refinement.network.places(refinement.trainable))
+    attempt, generator = _attempt(number), generator_for(seed, "restart", number)
+    rows = max(len(refinement.x) // attempt.parts, SAMPLES_A_PARAMETER * parameters)
+    part = _on(refinement, _part(refinement, rows, generator, is_bulk=attempt.is_bulk))
+    start = (best if attempt.goes_on else entered).clone()
+    for level in _fresh_levels(refinement, attempt.fresh):
+        own = refinement.network.distilled(start[None], level)
+        drawn = torch.randn(own.shape, generator=generator, dtype=own.dtype).to(own.device)
+        own.copy_(drawn * own.norm() / drawn.norm())
+    # Fewer rows, more steps: every restart may take the same work.
+    found = yield from part.descent(start, max(1, steps * len(refinement.x) // (PARTS**2 * rows)))
+    return found, (yield from refinement.value(found))
 
 
 def _attempt(number: int) -> Attempt:

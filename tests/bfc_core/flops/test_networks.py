@@ -15,9 +15,10 @@ from bfc_core.run import execute_pack
 from bfc_core.specs import ExperimentSpec, Hierarchy, Outcome, Recipe, RunSpec, hierarchy_of
 from bfc_core.specs.targets import default_connections
 from bfc_core.training.adam import Adam
+from bfc_core.training.lockstep import Lockstep
 from bfc_core.training.members import Members, TrainingData
 from bfc_core.training.objective import Objective
-from bfc_core.training.refinement import Refinement
+from bfc_core.training.refinement import CHUNK, Refinement
 from bfc_core.training.schedule import Stage, stages_of
 from bfc_core.training.stepping import Steps
 from tests.bfc_core.flops.test_counting import MORE
@@ -117,7 +118,8 @@ def test_a_step_of_every_stage_counts_what_torch_counts(
 @pytest.mark.parametrize("width", [2, 8])
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_a_value_and_a_refinement_count_what_torch_counts(target: dict[str, Any], width: int) -> None:
-    run = run_of({"kind": "algorithm_1", "width": width, "refinement_steps": 5}, target)
+    # Whole chunks: the rows that fill one up are computed with, and not counted.
+    run = run_of({"kind": "algorithm_1", "width": width, "refinement_steps": 5}, target, n=2 * CHUNK)
     recipe, hierarchy = run.learner, hierarchy_of(run.target)
     stage = stages_of(recipe, hierarchy)[-1]  # type: ignore[arg-type]
     closed = NetworkFlops(hierarchy, run.dim, width)
@@ -131,13 +133,16 @@ def test_a_value_and_a_refinement_count_what_torch_counts(target: dict[str, Any]
     moved = pack.flat + 0.01 * noise
     y = tied.forward(moved, pack.lifts, pack.alphas, data.x[None], stage.active).output[0]
     refinement = Refinement(
-        tied, pack.lifts, pack.alphas, pack.movable, data.x, y, None, Objective("squared"), stage.active,
-        stage.trainable,
+        tied, {level: lift[0] for level, lift in pack.lifts.items()},
+        {level: alpha[0] for level, alpha in pack.alphas.items()}, pack.movable[0], data.x, y, None,
+        Objective("squared"), stage.active, stage.trainable,
     )  # fmt: skip
     for accepted in (0, 1, 2):
+        lockstep = Lockstep([refinement.descent(pack.flat[0], accepted)])
         with counted_by_torch() as counter:
-            refinement.run(pack.flat, accepted)
+            lockstep.run()
         assert counter.get_total_flops() == closed.refinement(stage, run.n, accepted)
+        assert lockstep.flops == [counter.get_total_flops()]
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=str)

@@ -8,7 +8,7 @@ from bfc_core.networks.distilled_densenet import DistilledDenseNet
 from bfc_core.networks.truncation import truncated_square, truncated_square_derivative
 from bfc_core.seeding import generator_for
 from bfc_core.specs import HierarchicalQuadratic, WorkedExample1, hierarchy_of
-from bfc_core.training.objective import loss_slope, loss_value
+from bfc_core.training.objective import Loss, Objective
 from bfc_core.training.regularizer import Regularizer, tie_matrices
 
 THREE_LEVELS = HierarchicalQuadratic(
@@ -37,10 +37,10 @@ def network_and_members(width: int, truncation: float | None, members: int = 2):
 @pytest.mark.parametrize("loss", ["huber", "squared"])
 @pytest.mark.parametrize("tied", [(), (2, 3), (2, 3, 4)], ids=["free", "lower tied", "all tied"])
 def test_gradient_agrees_with_autograd(
-    width: int, truncation: float | None, loss: str, tied: tuple[int, ...]
+    width: int, truncation: float | None, loss: Loss, tied: tuple[int, ...]
 ) -> None:
     network, flat, lifts, alphas = network_and_members(width, truncation)
-    network = network.with_tied(tied)
+    network, objective = network.with_tied(tied), Objective(loss, delta=0.3)
     levels = tuple(network.levels)
     x = torch.randn(2, 16, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
     y = torch.randn(2, 16, generator=generator_for(7, "noise"), dtype=torch.float64)
@@ -48,13 +48,13 @@ def test_gradient_agrees_with_autograd(
 
     leaf = flat.clone().requires_grad_()
     output = network.forward(leaf, lifts, alphas, x, levels).output
-    (loss_value(output - y, loss, 0.3) + regularizer.value(leaf, levels, levels)).sum().backward()
+    (objective.value(output, y) + regularizer.value(leaf, levels, levels)).sum().backward()
 
     gradient = torch.full_like(flat, torch.nan)
     regularizer.gradient_into(gradient, flat, levels, levels).write()
     batch = BatchGradient(network, flat, gradient, lifts, alphas, levels, frozenset(levels), rows=16)
     batch.forward(x * 3)  # what one batch leaves behind is nothing to the next
-    batch.backward(loss_slope(batch.forward(x) - y, loss, 0.3))
+    batch.backward(objective.slope(batch.forward(x), y))
     torch.testing.assert_close(gradient, leaf.grad, rtol=1e-10, atol=1e-12)
 
 
@@ -104,7 +104,7 @@ def test_a_frozen_level_gets_no_gradient_and_the_free_one_its_own() -> None:
     only_upper, everything = torch.zeros_like(flat), torch.zeros_like(flat)
     for trainable, gradient in ({3}, only_upper), ({2, 3}, everything):
         batch = BatchGradient(network, flat, gradient, lifts, alphas, (2, 3), frozenset(trainable), rows=16)
-        batch.backward(loss_slope(batch.forward(x), "squared", 1.0))
+        batch.backward(Objective("squared").slope(batch.forward(x), x.new_zeros(2, 16)))
     assert network.weights(only_upper, 2).abs().max() == 0 == network.distilled(only_upper, 2).abs().max()
     torch.testing.assert_close(network.weights(only_upper, 3), network.weights(everything, 3))
     assert network.distilled(everything, 2).abs().max() > 0
@@ -153,18 +153,3 @@ def test_the_parts_of_the_regularizer_add_up() -> None:
     torch.testing.assert_close(
         torch.stack(list(parts.values())).sum(0), regularizer.value(flat, levels, levels)
     )
-
-
-@pytest.mark.parametrize("trainable", [(2, 3, 4), (3, 4), (4,)])
-def test_the_jacobian_of_a_tied_network_agrees_with_autograd(trainable: tuple[int, ...]) -> None:
-    network, flat, lifts, alphas = network_and_members(4, 0.5, members=1)
-    levels = tuple(network.levels)
-    tied = network.with_tied(levels)
-    x = torch.randn(1, 9, 5, generator=generator_for(7, "inputs"), dtype=torch.float64)
-
-    def outputs(row: torch.Tensor) -> torch.Tensor:
-        return tied.forward(row[None], lifts, alphas, x, levels).output[0]
-
-    expected = torch.autograd.functional.jacobian(outputs, flat[0])[:, tied.places(trainable)]
-    passed = tied.forward(flat, lifts, alphas, x, levels)
-    torch.testing.assert_close(tied.jacobian(flat, lifts, alphas, passed, trainable)[0], expected)

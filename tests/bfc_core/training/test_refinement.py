@@ -8,11 +8,27 @@ from bfc_core.packing import packs_of
 from bfc_core.run import execute_pack
 from bfc_core.seeding import generator_for
 from bfc_core.specs import ExperimentSpec, HierarchicalQuadratic, Report, RunSpec, hierarchy_of
+from bfc_core.training.lockstep import alone
 from bfc_core.training.objective import Objective
 from bfc_core.training.refinement import Refinement, parameters_of
 from bfc_core.training.schedule import can_be_refined
 
 TWO_LEVELS = HierarchicalQuadratic(kind="hierarchical_quadratic", widths=(2, 1), alphas=(1.0, 0.3))
+
+
+def outputs(
+    network: DistilledDenseNet,
+    flat: torch.Tensor,
+    lifts: dict[int, torch.Tensor],
+    alphas: dict[int, torch.Tensor],
+    x: torch.Tensor,
+) -> torch.Tensor:
+    """F of one member by the readable forward pass."""
+    frozen = (
+        {level: lift[None] for level, lift in lifts.items()},
+        {j: alpha[None] for j, alpha in alphas.items()},
+    )
+    return network.forward(flat[None], *frozen, x[None], tuple(alphas)).output[0]
 
 
 def problem(
@@ -21,14 +37,14 @@ def problem(
     """A refinement whose labels a row of the same network gives, that row, and one nearby."""
     network = DistilledDenseNet(hierarchy_of(TWO_LEVELS), dim=4, width=3, truncation=None).with_tied((2, 3))
     generator = generator_for(1, "init")
-    lifts = {level: lift[None] for level, lift in network.draw_lifts(generator).items()}
-    true = network.draw_weights(generator, 0.5)[None]
+    lifts = network.draw_lifts(generator)
+    true = network.draw_weights(generator, 0.5)
     near = true.clone()
     shift = torch.randn(true.shape, generator=generator, dtype=torch.float64)
-    near[0, network.places(trainable)] += 0.05 * shift[0, network.places(trainable)]
-    alphas = {2: torch.ones(1, dtype=torch.float64), 3: torch.full((1,), alpha, dtype=torch.float64)}
+    near[network.places(trainable)] += 0.05 * shift[network.places(trainable)]
+    alphas = {2: torch.tensor(1.0, dtype=torch.float64), 3: torch.tensor(alpha, dtype=torch.float64)}
     x = torch.randn(5000, 4, generator=generator_for(1, "inputs"), dtype=torch.float64)
-    y = network.forward(true, lifts, alphas, x[None], (2, 3)).output[0]
+    y = outputs(network, true, lifts, alphas, x)
     y = y + label_noise * torch.randn(5000, generator=generator_for(1, "noise"), dtype=torch.float64)
     refinement = Refinement(
         network,
@@ -47,48 +63,37 @@ def problem(
 
 def test_a_nearby_target_is_found_to_the_last_digits() -> None:
     refinement, _, near = problem()
-    found = refinement.run(near, 60)
-    predicted = refinement.network.forward(
-        found, refinement.lifts, refinement.alphas, refinement.x[None], (2, 3)
-    ).output[0]
+    found = alone(refinement.descent(near, 60))
+    predicted = outputs(refinement.network, found, refinement.lifts, refinement.alphas, refinement.x)
     torch.testing.assert_close(predicted, refinement.y, rtol=1e-8, atol=1e-8)
 
 
 def test_a_frozen_level_and_the_wide_weights_stay() -> None:
     refinement, _, near = problem(trainable=(3,))
-    found = refinement.run(near, 10)
-    moved = (found != near)[0].nonzero().flatten().tolist()
+    found = alone(refinement.descent(near, 10))
+    moved = (found != near).nonzero().flatten().tolist()
     assert moved
     assert set(moved) <= set(refinement.network.places((3,)).tolist())
 
 
 def test_a_level_that_nobody_feels_does_not_disturb_the_others() -> None:
     refinement, _, near = problem(alpha=0.0)
-    found = refinement.run(near, 40)
+    found = alone(refinement.descent(near, 40))
     assert found.isfinite().all()
-    assert (
-        refinement.objective.value(
-            refinement.network.forward(
-                found, refinement.lifts, refinement.alphas, refinement.x[None], (2, 3)
-            ).output,
-            refinement.y[None],
-        )
-        < 1e-15
-    )
+    predicted = outputs(refinement.network, found, refinement.lifts, refinement.alphas, refinement.x)
+    assert refinement.objective.value(predicted, refinement.y) < 1e-15
     unfelt = refinement.network.places((3,))
-    torch.testing.assert_close(found[0, unfelt], near[0, unfelt], rtol=0, atol=0)
+    torch.testing.assert_close(found[unfelt], near[unfelt], rtol=0, atol=0)
 
 
 def test_noise_is_not_chased_and_more_steps_change_nothing() -> None:
     refinement, true, near = problem(label_noise=0.2)
-    found, further = refinement.run(near, 60), refinement.run(near, 120)
+    found, further = alone(refinement.descent(near, 60)), alone(refinement.descent(near, 120))
     torch.testing.assert_close(found, further, rtol=1e-5, atol=1e-6)
-    clean = refinement.network.forward(
-        true, refinement.lifts, refinement.alphas, refinement.x[None], (2, 3)
-    ).output
-    predicted = refinement.network.forward(
-        found, refinement.lifts, refinement.alphas, refinement.x[None], (2, 3)
-    ).output
+    clean, predicted = (
+        outputs(refinement.network, flat, refinement.lifts, refinement.alphas, refinement.x)
+        for flat in (true, found)
+    )
     # 13 parameters, 5000 rows: the excess risk is about noise² · p / n.
     assert float((predicted - clean).square().mean()) < 5 * 0.2**2 * 13 / 5000
 
@@ -119,14 +124,14 @@ def runs(**changes: object) -> list[RunSpec]:
     return ExperimentSpec.model_validate(fields | changes).runs()
 
 
-def alone(run: RunSpec) -> Report:
+def solo(run: RunSpec) -> Report:
     return execute_pack([run])[0]
 
 
 def test_every_arm_is_refined_alike_at_the_door() -> None:
     for run in runs():
-        refined = alone(run)
-        plain = alone(
+        refined = solo(run)
+        plain = solo(
             run.model_copy(update={"learner": run.learner.model_copy(update={"refinement_steps": 0})})
         )
         assert refined.selection["is_refined"] is True
@@ -142,7 +147,7 @@ def test_too_few_samples_for_the_parameters_are_not_chased() -> None:
     assert can_be_refined(parameters=20, rows=80)
     network = DistilledDenseNet(hierarchy_of(TWO_LEVELS), dim=6, width=3, truncation=None)
     assert parameters_of(network, (2, 3)) == 2 * 6 + 1 * (3 + 6)
-    report = alone(runs(n=64)[0])
+    report = solo(runs(n=64)[0])
     assert report.selection["is_refined"] is False
 
 
@@ -154,7 +159,7 @@ def test_packed_refinement_equals_solo(label_noise: float) -> None:
     learner = {"kind": "algorithm_1", "width": 8, "precision": "float64"}
     (pack,) = packs_of(runs(seeds=[3, 4], learners=[learner], target=target))
     for run, report in zip(pack, execute_pack(pack), strict=True):
-        single = alone(run)
+        single = solo(run)
         assert single.metrics is not None
         assert report.metrics is not None
         assert report.metrics.nmse == pytest.approx(single.metrics.nmse, rel=1e-9, abs=1e-20)

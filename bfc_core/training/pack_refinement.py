@@ -1,0 +1,99 @@
+"""The refinement of the members of a batched program, with their restarts."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bfc_core.evaluation import Problem
+from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.training.lockstep import Lockstep
+from bfc_core.training.members import Members
+from bfc_core.training.objective import Objective
+from bfc_core.training.refinement import Asking, Refinement, parameters_of
+from bfc_core.training.restarts import abreast, restarted
+from bfc_core.training.schedule import Stage
+
+NORMAL_BYTES = 2**26
+"""What the normal equations of the members that are refined at a time may fill; one member may fill more. Members of
+many parameters gain nothing from company."""
+
+
+@dataclass(frozen=True)
+class RefinedMember:
+    """Where a refinement led, what it took, and which restart it is of (0: none)."""
+
+    flat: Float[Tensor, " p"]
+    restarts: int
+    restart_kept: int
+    flops: int
+
+
+def refined_members(
+    network: DistilledDenseNet,
+    members: Members,
+    problems: dict[int, Problem],
+    objective: Objective,
+    stage: Stage,
+    restarts: int,
+    goes_on: Callable[[], bool],
+) -> Iterator[tuple[int, RefinedMember]]:
+    """Refine the rows of ``members`` that ``problems`` names on their own samples, as a stage that refines says.
+
+    Only a member's own numbers are read, in float64, so the members beside it change nothing. ``network`` is tied
+    as the stage asks. ``goes_on`` is asked often and ends it by answering false: what has not ended then is left out.
+    """
+    rows = list(problems)
+    parameters = parameters_of(network, stage.trainable)
+    together = max(1, NORMAL_BYTES // (8 * parameters**2 * abreast(parameters)))
+    for start in range(0, len(rows), together):
+        some = rows[start : start + together]
+        lockstep = Lockstep(
+            [
+                _refined(
+                    _refinement(network, members, row, problems[row], objective, stage),
+                    members.flat[row].double(),
+                    stage.steps,
+                    restarts,
+                    members.seeds[row],
+                )
+                for row in some
+            ]
+        )
+        lockstep.run(goes_on)
+        for row, result, flops in zip(some, lockstep.results, lockstep.flops, strict=True):
+            if result is not None:
+                yield row, RefinedMember(*result, flops)
+
+
+def _refined(
+    refinement: Refinement, entered: Float[Tensor, " p"], steps: int, restarts: int, seed: int
+) -> Asking[tuple[Float[Tensor, " p"], int, int]]:
+    refined = yield from refinement.descent(entered, steps)
+    return (yield from restarted(refinement, entered, refined, steps, restarts, seed))
+
+
+def _refinement(
+    network: DistilledDenseNet,
+    members: Members,
+    row: int,
+    problem: Problem,
+    objective: Objective,
+    stage: Stage,
+) -> Refinement:
+    rows, device = members.rows[row], members.flat.device
+    x, y = problem.x[:rows].to(device), problem.y[:rows].to(device)
+    is_margin = objective.loss == "logistic"
+    return Refinement(
+        network,
+        {level: lift[row].double() for level, lift in members.lifts.items()},
+        {level: alpha[row].double() for level, alpha in members.alphas.items()},
+        members.movable[row],
+        x[:, 1:] if is_margin else x,
+        y,
+        x[:, 0] if is_margin else None,
+        objective,
+        stage.active,
+        stage.trainable,
+    )
