@@ -89,7 +89,8 @@ def kernel_memory_bytes(
 ) -> int:
     """Peak bytes of ``kernel_ridge`` on n samples, with predictions on ``test_samples`` points.
 
-    An eigendecomposition holds the gram, the eigenvectors and two matrices of workspace; a refit happens in the
+    An eigendecomposition holds the gram, the eigenvectors and two matrices of workspace, and while a kernel is chosen
+    on all samples the best one's eigenvectors; a refit happens in the
     memory of the gram, beside what the subsample that brackets the ridge leaves in the allocator. The
     approximations hold such matrices of their centres only, and the iterative solver the centres' features of all
     samples, twice. Predictions are made in blocks.
@@ -102,7 +103,7 @@ def kernel_memory_bytes(
     if rank is not None and is_solved_by_features(n, rank):
         return _FLOAT * (5 * rank**2 + 4 * BLOCK_ROWS * rank + blocks)
     if is_solved_by_eigendecomposition(n, ridges):
-        return _FLOAT * (4 * n**2 + blocks)
+        return _FLOAT * ((5 if n <= SUBSAMPLE else 4) * n**2 + blocks)
     left_of_bracketing = 3 * min(n, SUBSAMPLE) ** 2
     return _FLOAT * (n**2 + left_of_bracketing + blocks)
 
@@ -173,7 +174,8 @@ def kernel_seconds(
         return seconds + EIGENDECOMPOSITION_SECONDS * rank**3 + _MULTIPLY_ADD * products
     seconds += pair * n * (n / 2 + test_samples)
     if is_solved_by_eigendecomposition(n, ridges):
-        return seconds + EIGENDECOMPOSITION_SECONDS * n**3
+        is_decomposed = candidates > 1 and n <= SUBSAMPLE
+        return seconds + (0 if is_decomposed else EIGENDECOMPOSITION_SECONDS * n**3)
     refit = (_CHOLESKY + _INVERSE_DIAGONAL) * float(n) ** 3
     if ridges is not None and (n <= EIGENDECOMPOSITION_LIMIT or ridges == 1):
         return seconds + ridges * refit

@@ -211,7 +211,18 @@ def planned_kernel_ridge_flops(
     candidates = prod(len(values) for values in bandwidths_of(kernel).values())
     flops = screening_flops(pairs, n, targets, ridges, candidates) if candidates > 1 else 0
     if learner.solver == "exact":
-        return flops + system_flops(pairs, n, test_samples, targets, ridges, kernel_rank(kernel, dim))
+        rank = kernel_rank(kernel, dim)
+        flops += system_flops(pairs, n, test_samples, targets, ridges, rank)
+        by_features = rank is not None and is_solved_by_features(n, rank)
+        if (
+            candidates > 1
+            and n <= SUBSAMPLE
+            and not by_features
+            and is_solved_by_eigendecomposition(n, ridges)
+        ):
+            # Choosing the kernel has decomposed the gram.
+            flops -= pairs.gram(n) + eigendecomposition(n)
+        return flops
     r = min(n, learner.centres)
     grid = DEFAULT_RIDGE_COUNT if ridges is None else ridges
     features = pairs.cross(n, r) + triangular_solve(r, n)

@@ -73,6 +73,10 @@ class EigendecompositionFolder:
         # In column order, as the library returns it: another order of a product's operands is other last bits.
         return Eigendecomposition(rows[0], rows[1:].mT)
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a file under ``key``."""
+        return self._path(key).exists()
+
     def save(self, key: str, decomposed: Eigendecomposition) -> None:
         """Keep a decomposition, unless it alone is larger than the folder may be, or the folder takes nothing."""
         rows = torch.cat([decomposed.values[None], decomposed.vectors.mT]).cpu().numpy()
@@ -167,6 +171,13 @@ class SharedGrams:
         with charged(kernel.flops(x.shape[1]).gram(len(x)) + algebra.eigendecomposition(len(x))):
             return self._eigendecomposition(name, kernel, x)
 
+    def keep(self, name: str, x: Float[Tensor, "n d"], decomposed: Eigendecomposition) -> None:
+        """Lend a decomposition that somebody has made of x's gram."""
+        key = _key(name, x)
+        if self._folder is not None and len(x) >= WORTH_A_FILE and not self._folder.holds(key):
+            self._folder.save(key, decomposed)
+        self._remember(key, decomposed)
+
     def _eigendecomposition(self, name: str, kernel: Kernel, x: Float[Tensor, "n d"]) -> Eigendecomposition:
         key = _key(name, x)
         if key in self._decomposed:
@@ -178,10 +189,13 @@ class SharedGrams:
             decomposed = Eigendecomposition.of(self.gram(name, kernel, x))
             if is_filed and self._folder is not None:
                 self._folder.save(key, decomposed)
+        self._remember(key, decomposed)
+        return decomposed
+
+    def _remember(self, key: str, decomposed: Eigendecomposition) -> None:
         if _bytes(decomposed.vectors) <= self._memory_bytes:
             self._decomposed[key] = decomposed
             self._forget()
-        return decomposed
 
     def _forget(self) -> None:
         """Drop the longest unused, grams first: they are the cheaper to make again."""

@@ -15,7 +15,12 @@ from bfc_core.kernels.feature_map import FeatureMap, mapped
 from bfc_core.kernels.gram import gram_times
 from bfc_core.kernels.pulse import watched
 from bfc_core.kernels.refits import subsample_rows
-from bfc_core.kernels.ridge import RidgeSolution, absolute_ridges, solve_by_eigendecomposition
+from bfc_core.kernels.ridge import (
+    Eigendecomposition,
+    RidgeSolution,
+    absolute_ridges,
+    solve_by_eigendecomposition,
+)
 from bfc_core.kernels.shared import SharedGrams
 from bfc_core.learners.kernel_solvers import KernelSystem, SolverOptions
 from bfc_core.learners.predictor import Selection
@@ -133,10 +138,10 @@ def fit_candidates(
     )
     selection: Selection = {}
     warnings: list[str] = []
-    best = candidates[0]
+    best, decomposed = candidates[0], None
     with watched(steps.alive):
         if len(candidates) > 1:
-            errors = _screened(
+            errors, decomposed = _screened(
                 [candidate.kernel for candidate in candidates], inputs, targets, options, steps
             )
             best = candidates[errors.index(min(errors))]
@@ -144,7 +149,7 @@ def fit_candidates(
             selection["bandwidth_at_edge"] = bool(warnings)
         selection |= best.choice
         solved = KernelSystem(
-            best.kernel, best.name, inputs, targets, options, shared, steps.advance, steps.alive
+            best.kernel, best.name, inputs, targets, options, shared, steps.advance, steps.alive, decomposed
         ).solved()
     steps.finish()
     solution = solved.solution
@@ -225,19 +230,27 @@ def _screened(
     y: Float[Tensor, "n c"],
     learner: SolverOptions,
     steps: _Steps,
-) -> list[float]:
-    """Validation error of every kernel, each at its best ridge, on a subsample."""
+) -> tuple[list[float], Eigendecomposition | None]:
+    """Validation error of every kernel, each at its best ridge, on a subsample.
+
+    Where the subsample is all samples, also the decomposition of the best kernel's gram, which need not be made again.
+    """
     rows = subsample_rows(x.shape[0], min(x.shape[0], SUBSAMPLE)).to(x.device)
-    errors = []
+    errors: list[float] = []
+    best = None
     for kernel in candidates:
         gram = kernel.gram(x[rows])
         ridges = absolute_ridges(learner.ridges, float(gram.diagonal().mean()), gram)
-        solution = solve_by_eigendecomposition(gram, y[rows], ridges, learner.criterion)
+        decomposed = Eigendecomposition.of(gram)
+        solution = solve_by_eigendecomposition(decomposed, y[rows], ridges, learner.criterion)
         path = solution.loo_mse if learner.criterion == "leave_one_out" else solution.gcv
         chosen = torch.tensor(solution.chosen, device=path.device)
-        errors.append(float(path[chosen, torch.arange(len(chosen), device=path.device)].mean()))
+        error = float(path[chosen, torch.arange(len(chosen), device=path.device)].mean())
+        if len(rows) == len(x) and error < min(errors, default=float("inf")):
+            best = decomposed
+        errors.append(error)
         steps.advance()
-    return errors
+    return errors, best
 
 
 def _bandwidth_warnings(choices: Sequence[dict[str, float]], errors: Sequence[float]) -> Iterator[str]:

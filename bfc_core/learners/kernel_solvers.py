@@ -30,6 +30,7 @@ from bfc_core.kernels.refits import solve_by_refits, solve_each, subsample_rows
 from bfc_core.kernels.ridge import (
     CentredTargets,
     Criterion,
+    Eigendecomposition,
     RidgeSolution,
     absolute_ridges,
     scale_of,
@@ -109,6 +110,7 @@ class KernelSystem:
     """One kernel on one set of samples.
 
     ``advanced`` is called after every solved system and ``alive`` often within one; either may raise to stop.
+    ``decomposed`` is the gram's eigendecomposition where choosing the kernel has made it.
     """
 
     kernel: Kernel
@@ -119,6 +121,7 @@ class KernelSystem:
     shared: SharedGrams
     advanced: Callable[[], None]
     alive: Callable[[], None]
+    decomposed: Eigendecomposition | None = None
 
     def solved(self) -> SolvedKernel:
         """Solve as the learner's spec says.
@@ -145,7 +148,11 @@ class KernelSystem:
             )
             return self._answer(solution, "features", anchors=None)
         if is_solved_by_eigendecomposition(n, self._ridge_count):
-            decomposed = self.shared.eigendecomposition(self.name, kernel, self.x)
+            decomposed = self.decomposed
+            if decomposed is None:
+                decomposed = self.shared.eigendecomposition(self.name, kernel, self.x)
+            else:
+                self.shared.keep(self.name, self.x, decomposed)
             solution = solve_by_eigendecomposition(decomposed, self.y, self._ridges(), learner.criterion)
             return self._answer(solution, "eigendecomposition", self.x)
         if n <= EIGENDECOMPOSITION_LIMIT or self._ridge_count == 1:
