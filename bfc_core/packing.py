@@ -37,6 +37,7 @@ from bfc_core.specs import (
 )
 from bfc_core.specs.baselines import Baseline, Linear, Oracle
 from bfc_core.specs.learners import Joint
+from bfc_core.training.schedule import refinement_bytes
 
 MAX_MEMBERS = 16
 """Members of one batched program: the cost of starting an operation is shared well enough by then."""
@@ -328,9 +329,10 @@ def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
         steps *= learner.search.guesses
     seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
     samples = run.n + run.budget.test_samples
-    return Estimate(
-        seconds + 0.1, size * (2 * run.dim * samples + 8 * learner.batch_size * learner.width * 10)
-    )
+    memory_bytes = size * (2 * run.dim * samples + 8 * learner.batch_size * learner.width * 10)
+    if learner.refinement_steps:
+        memory_bytes += refinement_bytes(run.n, run.dim)
+    return Estimate(seconds + 0.1, memory_bytes)
 
 
 def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:

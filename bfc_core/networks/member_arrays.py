@@ -7,6 +7,7 @@ amplifies a last bit; with every member at the same place, a member's numbers do
 
 import math
 
+import torch
 from torch import Tensor
 
 _LINE_BYTES = 64
@@ -15,6 +16,18 @@ _LINE_BYTES = 64
 def member_arrays(like: Tensor, *shape: int) -> Tensor:
     """An array (e, *shape) of the members, device and type of ``like``, not filled: members are whole lines apart."""
     size = math.prod(shape)
-    line = _LINE_BYTES // like.element_size()
-    apart = -(-size // line) * line
-    return like.new_empty(len(like), apart)[:, :size].view(len(like), *shape)
+    return like.new_empty(len(like), _apart(size, like.element_size()))[:, :size].view(len(like), *shape)
+
+
+def repeated_arrays(of: Tensor, times: int) -> Tensor:
+    """Every member's part of an array (e, …) ``times`` times, (e · times, …), all of them whole lines apart."""
+    size = math.prod(of.shape[1:])
+    into = of.new_empty(len(of), times, _apart(size, of.element_size()))[..., :size]
+    into.copy_(of.reshape(len(of), 1, size))
+    return torch.flatten(into, 0, 1).view(-1, *of.shape[1:])
+
+
+def _apart(size: int, number_bytes: int) -> int:
+    """So many numbers and what fills up their last line."""
+    line = _LINE_BYTES // number_bytes
+    return -(-size // line) * line

@@ -12,12 +12,11 @@ from bfc_core.training.lockstep import Lockstep
 from bfc_core.training.members import Members
 from bfc_core.training.objective import Objective
 from bfc_core.training.refinement import Asking, Refinement, parameters_of
-from bfc_core.training.restarts import abreast, restarted
-from bfc_core.training.schedule import Stage
+from bfc_core.training.restarts import EQUATIONS_BYTES, abreast, restarted
+from bfc_core.training.schedule import Stage, refinement_bytes
 
-NORMAL_BYTES = 2**26
-"""What the normal equations of the members that are refined at a time may fill; one member may fill more. Members of
-many parameters gain nothing from company."""
+TOGETHER_BYTES = 2**26
+"""What the rows of the members that are refined at a time may fill, with those of their restarts; one may fill more."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ def refined_members(
     as the stage asks. ``goes_on`` is asked often and ends it by answering false: what has not ended then is left out.
     """
     rows = list(problems)
-    parameters = parameters_of(network, stage.trainable)
-    together = max(1, NORMAL_BYTES // (8 * parameters**2 * abreast(parameters)))
+    together = _together(network, stage, max((members.rows[row] for row in rows), default=1))
     for start in range(0, len(rows), together):
         some = rows[start : start + together]
         lockstep = Lockstep(
@@ -65,6 +63,14 @@ def refined_members(
         for row, result, flops in zip(some, lockstep.results, lockstep.flops, strict=True):
             if result is not None:
                 yield row, RefinedMember(*result, flops)
+
+
+def _together(network: DistilledDenseNet, stage: Stage, rows: int) -> int:
+    """Members refined at a time: as their normal equations and rows allow, of which large ones gain nothing."""
+    parameters = parameters_of(network, stage.trainable)
+    by_equations = EQUATIONS_BYTES // (8 * parameters**2 * abreast(parameters))
+    by_rows = TOGETHER_BYTES // refinement_bytes(rows, network.dim)
+    return max(1, min(by_equations, by_rows))
 
 
 def _refined(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bfc_core.flops.networks import whole_lines
-from bfc_core.networks.member_arrays import member_arrays
+from bfc_core.networks.member_arrays import member_arrays, repeated_arrays
 from bfc_core.networks.tied_pass import TiedPass
 from bfc_core.training.refinement import CHUNK, Equations, Move, NormalEquations, Step, Value
 
@@ -78,11 +78,6 @@ def _fewest_last(question: Value | Equations) -> int:
     return -question.of.chunks
 
 
-def _aligned(each: Tensor) -> Tensor:
-    """A copy that has every member's part at the same place of a cache line: last bits depend on it."""
-    return member_arrays(each, *each.shape[1:]).copy_(each)
-
-
 @dataclass(frozen=True)
 class _Block:
     """As many chunks of each of the first so many members: chunk follows chunk and member member."""
@@ -103,11 +98,11 @@ class _Together:
         self._network, self.objective, self._trainable = each[0].network, each[0].objective, each[0].trainable
         self._parameters = len(each[0].places)
         flats = torch.stack([question.flat for question in asked])
-        self._weights = {level: _aligned(self._network.distilled(flats, level)) for level in each[0].active}
-        self._lifts = {
-            level: _aligned(torch.stack([of.lifts[level] for of in each])) for level in each[0].lifts
-        }
-        self._alphas = {level: torch.stack([of.alphas[level] for of in each]) for level in each[0].alphas}
+        active, levels = each[0].active, self._network.levels
+        read = [level for level in active if any(level in levels[above].sources for above in active)]
+        self._weights = {level: self._network.distilled(flats, level) for level in active}
+        self._lifts = {level: torch.stack([of.lifts[level] for of in each]) for level in read}
+        self._alphas = {level: torch.stack([of.alphas[level] for of in each]) for level in active}
 
     def blocks(self) -> Iterator[_Block]:
         """All rows of all members, as many chunks at a time as the block's bytes allow."""
@@ -123,11 +118,8 @@ class _Together:
 
     def _passed(self, members: int, x: Float[Tensor, "b dim c"]) -> TiedPass:
         def of_chunks(each: dict[int, Tensor]) -> dict[int, Tensor]:
-            """What a member has is every chunk's of it."""
-            times = len(x) // members
-            if times == 1:
-                return {level: own[:members] for level, own in each.items()}
-            return {level: _aligned(own[:members].repeat_interleave(times, 0)) for level, own in each.items()}
+            """What a member has is every chunk's of it, each at the same place of a cache line."""
+            return {level: repeated_arrays(own[:members], len(x) // members) for level, own in each.items()}
 
         mean = self._network.hierarchy.level_one_mean
         frozen = of_chunks(self._lifts), of_chunks(self._alphas)

@@ -57,8 +57,8 @@ SOLVED = 1e-12
 WAVE = 7
 """Most restarts that are made side by side."""
 
-WAVE_BYTES = 2**24
-"""What their normal equations may fill. Those of many parameters gain nothing from company."""
+EQUATIONS_BYTES = 2**24
+"""What the normal matrices of refinements side by side may fill, each once. Large ones gain nothing from company."""
 
 LOWER = 1e-6
 """Least relative gain that is another minimum and not the same one once more."""
@@ -101,7 +101,7 @@ def restarted(
 
 def abreast(parameters: int) -> int:
     """How many restarts of so many parameters are made at a time, 1 to :data:`WAVE`."""
-    return max(1, min(WAVE, WAVE_BYTES // (8 * parameters**2)))
+    return max(1, min(WAVE, EQUATIONS_BYTES // (8 * parameters**2)))
 
 
 def _waves(restarts: int, parameters: int) -> Iterator[range]:

@@ -61,6 +61,11 @@ def can_be_refined(parameters: int, rows: int) -> bool:
     return parameters <= MOST_PARAMETERS and rows >= SAMPLES_A_PARAMETER * parameters
 
 
+def refinement_bytes(rows: int, dim: int) -> int:
+    """What a member's refinement makes of its rows in float64: a copy with labels and weights, and parts of it."""
+    return 3 * 8 * rows * (dim + 3)
+
+
 def stages_of(learner: HierarchicalLearner, hierarchy: Hierarchy) -> tuple[Stage, ...]:
     """The schedule of a learner: 2 · levels · steps_per_stage optimiser steps, and refinement at the end of it."""
     stages = _first_order_stages(learner, hierarchy)
