@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from service import models
 from service.api_keys.repository import held_key
 from service.database import Database
-from service.experiments.repository import events_after, get_experiment, last_event_id, read_experiment
+from service.experiments.repository import events_after, last_event_id, read_experiment, status_of
 
 logger = logging.getLogger("service")
 
@@ -216,7 +216,7 @@ class Feeds:
     def _news(self, experiment_id: UUID, seen: int) -> tuple[list[Event], str | None]:
         with self._database.reading() as session:
             # The status first: where it is the last one, the events read after it are all there will be.
-            is_over = get_experiment(session, experiment_id).status.is_terminal
+            is_over = status_of(session, experiment_id).is_terminal
             events = [_encoded(row) for row in events_after(session, experiment_id, seen, BATCH)]
             if not is_over or len(events) == BATCH:
                 return events, None

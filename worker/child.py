@@ -29,7 +29,7 @@ from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import BfcError, PackInterrupted, ResourceLimitExceeded
 from bfc_core.kernels.shared import EigendecompositionFolder
 from bfc_core.run import execute_pack
-from bfc_core.specs import Measurement, RunSpec
+from bfc_core.specs import Measurement, Point, RunSpec
 from worker.cause import cause_of, without_paths
 from worker.child_job import ChildJob
 from worker.peak_memory import PeakMemory
@@ -39,7 +39,7 @@ _LIBRARIES = ThreadpoolController()
 """Of linear algebra; looked for once, where the helper process imports this, and not in every child."""
 
 _LEAST_PROGRESS_SECONDS = 0.1
-_MEASUREMENTS = TypeAdapter(list[Measurement])
+_POINTS = TypeAdapter(list[Point])
 
 
 class PipeObserver:
@@ -94,9 +94,9 @@ class PipeObserver:
 
     def measured(self, run: int, measurements: Sequence[Measurement]) -> None:
         """Send them: some dozens at a time, thousands in a pack, so pydantic writes the JSON by itself."""
-        text = _MEASUREMENTS.dump_json(list(measurements))
+        text = _POINTS.dump_json([measurement.point for measurement in measurements])
         with self._lock:
-            self._lines.send_bytes(b'{"kind":"measured","member":%d,"measurements":%b}' % (run, text))
+            self._lines.send_bytes(b'{"kind":"measured","member":%d,"points":%b}' % (run, text))
 
     def cancelled(self) -> frozenset[int]:
         """Members to be masked; once the training has seen them, the worker may call them stopped."""

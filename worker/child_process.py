@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
 import psutil
+from pydantic_core import from_json
 
 from worker.child_job import ChildJob
 
@@ -142,7 +143,7 @@ class ChildProcess:
             return documents
         with contextlib.suppress(EOFError, OSError):
             while wait([self._lines], 0 if documents else timeout_seconds):
-                documents.append(json.loads(self._lines.recv_bytes()))
+                documents.append(from_json(self._lines.recv_bytes()))
             return documents
         self._is_open = False
         return documents

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from bfc_core.specs import Measurement
+from bfc_core.specs import Point
 from service.config import Settings
 from service.database import Database
 from service.models import AttemptOutcome
@@ -36,7 +36,7 @@ Answer = TypeVar("Answer")
 class _Pending:
     """What the database has not heard yet; only the newest progress and checkpoint matter."""
 
-    measurements: list[tuple[UUID, Measurement]] = field(default_factory=list)
+    measurements: list[tuple[UUID, Point]] = field(default_factory=list)
     progress: tuple[int, int] | None = None
     checkpoint: tuple[int, str, str] | None = None
     stopped: set[UUID] = field(default_factory=set)
@@ -83,10 +83,10 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join()
 
-    def measured(self, run_id: UUID, measurements: Sequence[Measurement]) -> None:
+    def measured(self, run_id: UUID, points: Sequence[Point]) -> None:
         """Keep measurements of a run for the next write."""
         with self._lock:
-            self._pending.measurements.extend((run_id, measurement) for measurement in measurements)
+            self._pending.measurements.extend([(run_id, point) for point in points])
 
     @property
     def is_unwanted(self) -> bool:
@@ -154,7 +154,8 @@ class Recorder:
             while len(taken.measurements) > _BATCH:
                 self._write_batch(taken)
             with self._database.writing() as session:
-                self._write(session, taken, is_last=True)
+                if not taken.is_empty:
+                    self._write(session, taken, is_last=True)
                 answer = how(session)
                 before_commit()
             return answer
@@ -202,8 +203,7 @@ class Recorder:
     def _said(self, taken: _Pending) -> Wishes:
         is_waiting = self._is_waiting
         with self._database.writing() as session:
-            self._write(session, taken, is_waiting=is_waiting)
-            wishes = claims.wishes(session, self._claim)
+            wishes = self._write(session, taken, is_waiting=is_waiting)
         self._said_waiting = is_waiting
         return wishes
 
@@ -236,11 +236,10 @@ class Recorder:
 
     def _write(
         self, session: Session, taken: _Pending, *, is_waiting: bool = False, is_last: bool = False
-    ) -> None:
-        if is_last and taken.is_empty:
-            return
+    ) -> Wishes:
         news = News(taken.measurements, taken.checkpoint, taken.progress)
         lease = self._settings.lease
-        claims.record(session, self._claim, news, lease, is_waiting=is_waiting, is_last=is_last)
+        wishes = claims.record(session, self._claim, news, lease, is_waiting=is_waiting, is_last=is_last)
         if taken.stopped:
             lifecycle.settle_cancelled(session, self._claim, taken.stopped)
+        return wishes

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from bfc_core.specs import Measurement
+from bfc_core.specs import Point
 from service.config import Settings
 from service.runs.claims import Claim
 from worker.checkpoint_mirror import CheckpointMirror
@@ -23,7 +23,7 @@ from worker.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
-_MEASUREMENTS = TypeAdapter(list[Measurement])
+_POINTS = TypeAdapter(list[Point])
 _TURN_SECONDS = 0.1
 _MEMORY_LOOK_SECONDS = 1.0
 
@@ -111,8 +111,8 @@ class Supervision:
                 self._recorder.progressed(document["step"], document["steps"])
                 self._forecast.progressed(self._last_line, document["step"], document["steps"])
             case "measured":
-                measurements = _MEASUREMENTS.validate_python(document["measurements"])
-                self._recorder.measured(runs[document["member"]].id, measurements)
+                points = _POINTS.validate_python(document["points"])
+                self._recorder.measured(runs[document["member"]].id, points)
             case "checkpoint":
                 self._recorder.saved(document["step"], document["path"], document["sha256"])
                 if self._mirror is not None:

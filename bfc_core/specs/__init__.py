@@ -59,7 +59,7 @@ from bfc_core.specs.plain_targets import (
     Staircase,
     TabularRfm,
 )
-from bfc_core.specs.report import Measurement, Metrics, Outcome, Report
+from bfc_core.specs.report import Measurement, Metrics, Outcome, Point, Report
 from bfc_core.specs.run import RunSpec
 from bfc_core.specs.targets import (
     LOWEST_LEVEL,
@@ -127,6 +127,7 @@ __all__ = [
     "NtkKernel",
     "Outcome",
     "PlainTarget",
+    "Point",
     "PolynomialKernel",
     "ProductKernel",
     "RbfKernel",

@@ -99,6 +99,10 @@ class Report(Spec):
     message: str | None = Field(default=None, description="why a run did not succeed and what to try")
 
 
+Point = tuple[str, int, str | None, int | None, float | None]
+"""A measurement as thousands of them travel from the training to the database: name, step, stage, level, value."""
+
+
 class Measurement(Spec):
     """One number at one step."""
 
@@ -107,3 +111,8 @@ class Measurement(Spec):
     stage: str | None = None
     level: int | None = None
     value: Number
+
+    @property
+    def point(self) -> Point:
+        """The same without the fields' names."""
+        return (self.name, self.step, self.stage, self.level, self.value)

@@ -28,6 +28,18 @@ def get_experiment(session: Session, experiment_id: UUID) -> Experiment:
     return experiment
 
 
+def status_of(session: Session, experiment_id: UUID) -> ExperimentStatus:
+    """An experiment's status alone: whoever asks several times a second need not read its spec.
+
+    Raises:
+        ExperimentNotFoundError: there is none of this id.
+    """
+    status = session.scalar(select(Experiment.status).where(Experiment.id == experiment_id))
+    if status is None:
+        raise ExperimentNotFoundError(experiment_id)
+    return status
+
+
 def read_experiment(session: Session, experiment_id: UUID) -> ExperimentRead:
     """One experiment with counts, progress and spec."""
     experiment = get_experiment(session, experiment_id)

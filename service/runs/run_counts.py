@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.models import Experiment, ExperimentRun, Pack, Run, RunStatus
@@ -21,6 +21,20 @@ logger = logging.getLogger(__name__)
 LIVE = tuple(status for status in RunStatus if not status.is_terminal)
 
 Counts = dict[RunStatus, int]
+
+# Built once: it is asked with every word on a pack's progress, and building it takes longer than the answer.
+_BEGUN = (
+    select(Pack.experiment_id, Pack.step, Pack.steps, func.count())
+    .join(Run, Run.pack_id == Pack.id)
+    .where(
+        Pack.experiment_id.in_(bindparam("experiment_ids", expanding=True)),
+        Pack.started_at.is_not(None),
+        Pack.finished_at.is_(None),
+        Pack.steps > 0,
+        Run.status.in_(LIVE),
+    )
+    .group_by(Pack.experiment_id, Pack.id, Pack.step, Pack.steps)
+)
 
 
 @dataclass(frozen=True)
@@ -80,18 +94,7 @@ def begun_shares(session: Session, experiment_ids: Iterable[UUID]) -> dict[UUID,
     Reads the packs that were begun and have not ended (an index knows them) and their runs. A live run belongs to the
     experiment of its pack: only ended ones are shared (docs/decisions/0004).
     """
-    rows = session.execute(
-        select(Pack.experiment_id, Pack.step, Pack.steps, func.count())
-        .join(Run, Run.pack_id == Pack.id)
-        .where(
-            Pack.experiment_id.in_(list(experiment_ids)),
-            Pack.started_at.is_not(None),
-            Pack.finished_at.is_(None),
-            Pack.steps > 0,
-            Run.status.in_(LIVE),
-        )
-        .group_by(Pack.experiment_id, Pack.id, Pack.step, Pack.steps)
-    )
+    rows = session.execute(_BEGUN, {"experiment_ids": list(experiment_ids)})
     shares: dict[UUID, float] = {}
     for experiment_id, step, steps, live in rows:
         shares[experiment_id] = shares.get(experiment_id, 0.0) + live * min(1.0, step / steps)

@@ -7,13 +7,14 @@ one order for everybody, so nobody deadlocks, and within one experiment event id
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from service.database import database_now
-from service.models import Event, EventName, Experiment, ExperimentRun, Pack, RunStatus
+from service.models import Base, Event, EventName, Experiment, ExperimentRun, Run, RunStatus
 from service.models.base import JsonObject
 from service.runs.run_counts import (
     Counts,
@@ -30,6 +31,8 @@ from service.runs.transitions import experiment_status
 
 logger = logging.getLogger(__name__)
 
+_EVENTS = Base.metadata.tables[Event.__tablename__]
+
 
 def settle(session: Session, now: datetime, changes: Sequence[RunChange]) -> None:
     """Append the events of ``changes`` and bring every experiment that links to these runs up to date."""
@@ -45,41 +48,50 @@ def settle(session: Session, now: datetime, changes: Sequence[RunChange]) -> Non
     tally_changes(session, changes)
     for experiment in _locked(session, {link.experiment_id for link in links}):
         mine = [by_run[link.run_id] for link in links if link.experiment_id == experiment.id]
-        session.add_all(_run_state(experiment.id, now, change) for change in mine)
+        _append(session, [_run_state(experiment.id, now, change) for change in mine])
         add_changes(session, now, experiment, mine)
         settle_experiment(session, now, experiment)
 
 
-def settle_progress(session: Session, now: datetime, pack: Pack, runs: Sequence[UUID]) -> None:
-    """Append how far a running pack is, for every experiment that waits for it."""
-    session.flush()
-    experiments = set(
-        session.scalars(select(ExperimentRun.experiment_id).where(ExperimentRun.run_id.in_(runs)).distinct())
-    )
-    for experiment in _locked(session, experiments):
-        payload: JsonObject = {
-            "pack_id": pack.id,
-            "run_ids": [str(run) for run in runs],
-            "step": pack.step,
-            "steps": pack.steps,
-            "progress": min(1.0, pack.step / pack.steps) if pack.steps else 0.0,
+def settle_progress(
+    session: Session, now: datetime, pack: tuple[int, int], runs: Sequence[UUID], progress: tuple[int, int]
+) -> None:
+    """Append how far a running pack is, for every experiment that waits for it.
+
+    Args:
+        pack: its id and fence; its row is held and has the progress already.
+        runs: of the pack; those that do not run any more are left out.
+        progress: step and steps.
+    """
+    (pack_id, fence), (step, steps) = pack, progress
+    links = session.execute(
+        select(ExperimentRun.experiment_id, ExperimentRun.run_id)
+        .join(Run, Run.id == ExperimentRun.run_id)
+        .where(Run.id.in_(runs), Run.status == RunStatus.RUNNING)
+        .order_by(Run.member)
+    ).all()
+    payload: JsonObject = {
+        "pack_id": pack_id,
+        "run_ids": list(dict.fromkeys(str(link.run_id) for link in links)),
+        "step": step,
+        "steps": steps,
+        "progress": min(1.0, step / steps) if steps else 0.0,
+    }
+    for experiment in _locked(session, {link.experiment_id for link in links}):
+        event = {
+            "experiment_id": experiment.id,
+            "pack_id": pack_id,
+            "fence": fence,
+            "name": EventName.RUN_PROGRESS,
+            "payload": payload,
+            "created_at": now,
         }
-        session.add(
-            Event(
-                experiment_id=experiment.id,
-                pack_id=pack.id,
-                fence=pack.fence,
-                name=EventName.RUN_PROGRESS,
-                payload=payload,
-                created_at=now,
-            )
-        )
+        _append(session, [event])
         _append_experiment_progress(session, now, experiment, counts_of(session, experiment))
 
 
 def settle_experiment(session: Session, now: datetime, experiment: Experiment) -> None:
     """Derive an experiment's status from the counts of its runs; its row must be held."""
-    session.flush()
     counts = counts_of(session, experiment)
     if experiment.runs_by_status is None or (
         # An end is told to people and webhooks: once in the life of an experiment its runs are looked at themselves.
@@ -130,20 +142,25 @@ def _locked(session: Session, ids: set[UUID]) -> Sequence[Experiment]:
     ).all()
 
 
-def _run_state(experiment_id: UUID, now: datetime, change: RunChange) -> Event:
+def _append(session: Session, events: list[dict[str, Any]]) -> None:
+    """Append events as plain rows: nobody here asks for their ids, and as a session's objects they cost more."""
+    session.connection().execute(insert(_EVENTS), events)
+
+
+def _run_state(experiment_id: UUID, now: datetime, change: RunChange) -> dict[str, Any]:
     run = change.run
     payload: JsonObject = {"run_id": str(run.id), "status": run.status.value, "before": change.before.value}
     if run.error_code is not None:
         payload |= {"code": run.error_code, "message": run.message}
-    return Event(
-        experiment_id=experiment_id,
-        run_id=run.id,
-        pack_id=run.pack_id,
-        fence=change.fence,
-        name=EventName.RUN_STATE,
-        payload=payload,
-        created_at=now,
-    )
+    return {
+        "experiment_id": experiment_id,
+        "run_id": run.id,
+        "pack_id": run.pack_id,
+        "fence": change.fence,
+        "name": EventName.RUN_STATE,
+        "payload": payload,
+        "created_at": now,
+    }
 
 
 def _append_experiment_progress(
@@ -158,8 +175,10 @@ def _append_experiment_progress(
         "runs": {status.value: counts.get(status, 0) for status in RunStatus}
         | {"total": experiment.run_count},
     }
-    session.add(
-        Event(
-            experiment_id=experiment.id, name=EventName.EXPERIMENT_PROGRESS, payload=payload, created_at=now
-        )
-    )
+    event = {
+        "experiment_id": experiment.id,
+        "name": EventName.EXPERIMENT_PROGRESS,
+        "payload": payload,
+        "created_at": now,
+    }
+    _append(session, [event])

@@ -71,7 +71,7 @@ def test_a_late_owner_can_write_nothing(bench: Bench) -> None:
     assert bench.do(lifecycle.reap, LIMIT)
     assert bench.statuses(experiment) == ["queued"] * 3
     owner = bench.claimed("host/1/owner")
-    point = Measurement(name="loss", step=1, value=1.0)
+    point = Measurement(name="loss", step=1, value=1.0).point
     for write in (
         lambda s: claims.record(s, late, claims.News(), LEASE),
         lambda s: claims.record(s, late, claims.News(progress=(1, 2))),
@@ -152,14 +152,16 @@ def test_a_repeated_measurement_is_kept_once(bench: Bench) -> None:
     claim = bench.claimed()
     run = claim.run_ids[0]
     points = [
-        (run, Measurement(name="loss", step=1, value=1.5)),
-        (run, Measurement(name="loss", step=1, level=2, value=2.5)),
-        (run, Measurement(name="loss", step=1, stage="train", value=float("nan"))),
+        (run, Measurement(name="loss", step=1, value=1.5).point),
+        (run, Measurement(name="loss", step=1, level=2, value=2.5).point),
+        (run, Measurement(name="loss", step=1, stage="train", value=float("nan")).point),
     ]
     bench.do(claims.record, claim, claims.News(points))
     bench.do(lifecycle.crash, claim, DIED, LIMIT)
     again = bench.claimed()
-    bench.do(claims.record, again, claims.News([*points, (run, Measurement(name="loss", step=2, value=1.0))]))
+    bench.do(
+        claims.record, again, claims.News([*points, (run, Measurement(name="loss", step=2, value=1.0).point)])
+    )
     with bench.database.reading() as session:
         found = session.scalars(select(models.Measurement).order_by(models.Measurement.id)).all()
     assert [(m.step, m.level, m.stage, m.value) for m in found] == [
@@ -168,6 +170,51 @@ def test_a_repeated_measurement_is_kept_once(bench: Bench) -> None:
         (1, None, "train", None),
         (2, None, None, 1.0),
     ]
+
+
+@pytest.mark.parametrize("level", [None, 2])
+@pytest.mark.parametrize("stage", [None, 'of "Schrödinger", {1,2} \\ NULL'])
+@pytest.mark.parametrize("value", [None, 0.1 + 0.2, -5e-324, 1.7976931348623157e308])
+def test_a_measurement_is_stored_to_the_last_bit(
+    bench: Bench, level: int | None, stage: str | None, value: float | None
+) -> None:
+    """Also where a whole column is NULL, which an array of PostgreSQL has no type for."""
+    bench.accept()
+    claim = bench.claimed()
+    point = ("loss", 2**62, stage, level, value)
+    bench.do(claims.record, claim, claims.News([(run_id, point) for run_id in claim.run_ids]))
+    with bench.database.reading() as session:
+        found = session.scalars(select(models.Measurement).order_by(models.Measurement.id)).all()
+    assert [row.run_id for row in found] == list(claim.run_ids)
+    assert {(row.name, row.step, row.stage, row.level, row.value) for row in found} == {point}
+    assert {row.fence for row in found} == {claim.fence}
+
+
+def test_numbers_of_many_sizes_share_a_column(bench: Bench) -> None:
+    bench.accept()
+    claim = bench.claimed()
+    told = [
+        (
+            claim.run_ids[0],
+            ("loss", 10**size, f"stage {size}" if size % 2 else None, size or None, 10.0**-size),
+        )
+        for size in range(12)
+    ]
+    bench.do(claims.record, claim, claims.News(told))
+    with bench.database.reading() as session:
+        found = session.scalars(select(models.Measurement).order_by(models.Measurement.id)).all()
+    assert [(row.run_id, (row.name, row.step, row.stage, row.level, row.value)) for row in found] == told
+
+
+def test_the_answer_to_a_write_says_what_others_want(bench: Bench) -> None:
+    bench.accept()
+    claim = bench.claimed()
+    assert bench.do(claims.record, claim, claims.News(progress=(1, 2))) == claims.Wishes(
+        frozenset(), is_held=False
+    )
+    bench.do(lifecycle.cancel_run, claim.run_ids[1])
+    assert bench.do(claims.record, claim, claims.News()) == bench.do(claims.wishes, claim)
+    assert bench.do(claims.record, claim, claims.News(progress=(2, 2))).cancelled == {claim.run_ids[1]}
 
 
 @pytest.mark.servers

@@ -19,7 +19,7 @@ KEPT = timedelta(days=30)
 def measured(api: Api, claim: lifecycle.Claim, points: int = 3) -> None:
     with api.database.writing() as session:
         told = [
-            (run.id, Measurement(name="train_loss", step=step, value=1.0))
+            (run.id, Measurement(name="train_loss", step=step, value=1.0).point)
             for run in claim.runs
             for step in range(points)
         ]

@@ -82,7 +82,7 @@ def test_measurements_of_old_runs_are_deleted_if_one_says_so(
         housekeeping._settings = settings.model_copy(update={"measurement_retention": None})
     bench.accept(seeds=3)
     claim = bench.claimed()
-    point = Measurement(name="train_loss", step=1, value=1.0)
+    point = Measurement(name="train_loss", step=1, value=1.0).point
     bench.do(claims.record, claim, claims.News([(run_id, point) for run_id in claim.run_ids]))
     bench.do(lifecycle.complete, claim, reports_of(claim))
     with bench.database.writing() as session:

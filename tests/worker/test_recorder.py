@@ -1,5 +1,8 @@
 """What a recorder costs the database: a transaction for what is new, none for what has been said."""
 
+import math
+import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +22,12 @@ from service.runs.resumption import pause_experiment
 from tests.service.conftest import database_url as database_url
 from tests.service.lifecycle_bench import Bench, reports_of
 from tests.service.lifecycle_bench import bench as bench
+from worker.child import PipeObserver
+from worker.child_process import ChildProcess
 from worker.recorder import Recorder
+from worker.supervision import EndingKind, Supervision
 
-MANY = [Measurement(name="nmse", step=step, value=0.5) for step in range(1200)]
+MANY = [Measurement(name="nmse", step=step, value=0.5).point for step in range(1200)]
 
 
 @contextmanager
@@ -157,3 +163,53 @@ def test_what_is_left_of_many_measurements_is_stored_at_the_end(bench: Bench, tm
     assert bench.pack(claim.pack_id).status == "queued"
     with bench.database.reading() as session:
         assert session.scalar(select(Pack.worker_id).where(Pack.id == claim.pack_id)) is None
+
+
+def test_what_a_child_measures_is_what_is_stored(bench: Bench, tmp_path: Path) -> None:
+    """All the way: the child's line, the worker's reading of it, the row."""
+    bench.accept()
+    claim = bench.claimed()
+    own = settings(tmp_path, control_interval=60)
+    recorder = Recorder(bench.database, claim, own)
+    upper, lower = multiprocessing.Pipe(duplex=False)
+    _, control = multiprocessing.Pipe(duplex=False)
+    observer = PipeObserver(lower, None)
+    points = [
+        Measurement(name="nmse", step=3, value=0.1 + 0.2),
+        Measurement(name="level_coefficient", step=3, stage="joint", level=2, value=1),
+        Measurement(name="form_error", step=10**9, stage="größer", level=1, value=math.inf),
+    ]
+    observer.measured(2, points[:1])
+    observer.measured(0, points)
+    observer.progressed(3, 7)
+    observer.send("finished")
+    supervision = Supervision(ChildProcess(None, control, upper), claim, recorder, own, threading.Event())
+    assert supervision.watch(lambda _seconds: None).kind is EndingKind.FINISHED
+    recorder.end(lambda session: lifecycle.release(session, claim), AttemptOutcome.RELEASED, lambda: False)
+    with bench.database.reading() as session:
+        found = session.scalars(select(Row).order_by(Row.id)).all()
+    assert [(row.run_id, (row.name, row.step, row.stage, row.level, row.value)) for row in found] == [
+        (claim.run_ids[2], points[0].point),
+        *((claim.run_ids[0], point.point) for point in points),
+    ]
+    assert bench.pack(claim.pack_id).step == 3
+
+
+def test_a_word_on_progress_is_few_statements(bench: Bench, tmp_path: Path) -> None:
+    """Up to twice a second for every pack: time (or BEGIN), guard, points, links, lock, event, shares, event."""
+    bench.accept()
+    claim = bench.claimed()
+    recorder = Recorder(bench.database, claim, settings(tmp_path))
+    recorder.measured(claim.run_ids[0], MANY[:10])
+    recorder.progressed(1, 2)
+    statements: list[str] = []
+
+    def executed(_connection, _cursor, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(bench.database.engine, "before_cursor_execute", executed)
+    try:
+        recorder._turn()
+    finally:
+        event.remove(bench.database.engine, "before_cursor_execute", executed)
+    assert len(statements) == 8, statements
