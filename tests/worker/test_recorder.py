@@ -145,8 +145,8 @@ def test_a_pause_and_a_cancel_are_seen(bench: Bench, tmp_path: Path, *, progress
     wait(lambda: seen(lambda: recorder.cancelled == {claim.run_ids[1]}))
     bench.do(pause_experiment, experiment.id)
     wait(lambda: seen(lambda: recorder.is_held))
-    bench.expire(claim)
-    bench.do(lifecycle.reap, 3)
+    # The recorder may renew the lease in between.
+    wait(lambda: (bench.expire(claim), bench.do(lifecycle.reap, 3))[-1])
     wait(lambda: seen(lambda: recorder.is_fenced))
     recorder.stop()
 
