@@ -74,13 +74,13 @@ def answer_steps(asked: Sequence[Step]) -> None:
 
 
 def _fewest_last(question: Value | Equations) -> int:
-    """Sorts questions so that those of members with many rows come first."""
+    """The key that sorts members with many rows before those with few."""
     return -question.of.chunks
 
 
 @dataclass(frozen=True)
 class _Block:
-    """As many chunks of each of the first so many members: chunk follows chunk and member member."""
+    """As many chunks of each of the first so many members; those of a member follow each other."""
 
     members: int
     passed: TiedPass
