@@ -20,7 +20,7 @@ from bfc_core.evaluation import pose
 from bfc_core.learners.hierarchical import HierarchicalPack
 from bfc_core.specs import LOWEST_LEVEL
 from bfc_core.training.adam import BETA_1, BETA_2, Adam, corrected
-from bfc_core.training.objective import loss_slope
+from bfc_core.training.objective import Objective
 from bfc_core.training.progress import SilentObserver
 from bfc_core.training.regularizer import tie_matrices
 from bfc_core.training.stepping import Steps
@@ -97,7 +97,7 @@ class OneStage:
                 kept[level] = h, wide, pre
                 if pre is not None:
                     read[level] = pre * pre
-            slope = loss_slope(output - y, recipe.loss, recipe.huber_delta)
+            slope = Objective.of(recipe, "regression").slope(output, y)
             above: dict[int, Tensor] = {}
             gradients = []
             for level in reversed(levels):
