@@ -10,9 +10,9 @@ from bfc_core.flops.kernels import (
     FeatureFlops,
     PairFlops,
     TangentFlops,
+    chosen_system_flops,
     eigendecomposition_path,
     kernel_flops,
-    screening_flops,
     system_flops,
 )
 from bfc_core.specs import baselines as specs
@@ -101,8 +101,8 @@ def planned_baseline_flops(  # noqa: C901, PLR0911, PLR0912 - one case a kind
             candidates = len(learner.bandwidths) if learner.features == "fourier" else 1
             features = feature_flops(learner.count, product(1, dim, learner.count))
             ridges = _count(learner.ridges)
-            screened = screening_flops(features, n, targets, ridges, candidates) if candidates > 1 else 0
-            return screened + system_flops(features, n, test_samples, targets, ridges, learner.count)
+            cost = (features, n, test_samples, targets, ridges, learner.count)
+            return chosen_system_flops(*cost, candidates)
         case specs.FeatureMapRegression():
             return _feature_map_regression(learner, n, dim, test_samples, targets)
         case specs.SequentialKernel():

@@ -191,6 +191,26 @@ def system_flops(
     return bracketing + refits + predictions + n * pairs.diagonal
 
 
+def chosen_system_flops(
+    pairs: PairFlops,
+    n: int,
+    test_samples: int,
+    targets: int,
+    ridges: int | None,
+    rank: int | None,
+    candidates: int,
+) -> int:
+    """The exact solver on the best of so many kernels; where all samples chose it, its gram is decomposed already."""
+    flops = system_flops(pairs, n, test_samples, targets, ridges, rank)
+    if candidates == 1:
+        return flops
+    flops += screening_flops(pairs, n, targets, ridges, candidates)
+    by_features = rank is not None and is_solved_by_features(n, rank)
+    if n <= SUBSAMPLE and not by_features and is_solved_by_eigendecomposition(n, ridges):
+        flops -= pairs.gram(n) + eigendecomposition(n)
+    return flops
+
+
 def screening_flops(pairs: PairFlops, n: int, targets: int, ridges: int | None, candidates: int) -> int:
     """So many kernels, each with its path of ridges on a subsample."""
     screened = min(n, SUBSAMPLE)
@@ -209,20 +229,10 @@ def planned_kernel_ridge_flops(
     kernel = learner.kernel
     pairs, ridges = kernel_flops(kernel, dim), None if learner.ridges is None else len(learner.ridges)
     candidates = prod(len(values) for values in bandwidths_of(kernel).values())
-    flops = screening_flops(pairs, n, targets, ridges, candidates) if candidates > 1 else 0
     if learner.solver == "exact":
         rank = kernel_rank(kernel, dim)
-        flops += system_flops(pairs, n, test_samples, targets, ridges, rank)
-        by_features = rank is not None and is_solved_by_features(n, rank)
-        if (
-            candidates > 1
-            and n <= SUBSAMPLE
-            and not by_features
-            and is_solved_by_eigendecomposition(n, ridges)
-        ):
-            # Choosing the kernel has decomposed the gram.
-            flops -= pairs.gram(n) + eigendecomposition(n)
-        return flops
+        return chosen_system_flops(pairs, n, test_samples, targets, ridges, rank, candidates)
+    flops = screening_flops(pairs, n, targets, ridges, candidates) if candidates > 1 else 0
     r = min(n, learner.centres)
     grid = DEFAULT_RIDGE_COUNT if ridges is None else ridges
     features = pairs.cross(n, r) + triangular_solve(r, n)
