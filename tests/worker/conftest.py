@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import httpx
 import psutil
 import pytest
+import torch
 from kombu import Connection
 from redis import Redis
 from sqlalchemy import select
@@ -42,6 +43,15 @@ QUICK = {
     "BFC_DRAIN_GRACE": "10",
     "BFC_CHILD_THREADS": "1",
 }
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """What a test computes beside the deployment has a child's bits: they depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @dataclass
