@@ -77,30 +77,6 @@ def charged(flops: int) -> Iterator[None]:
         counter.flops = before + flops
 
 
-class RepeatedWork:
-    """Work that is done often on the same shapes: counted the first time, from then on charged without a look.
-
-    To look at every call takes as long as a small call itself.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[str, int] = {}
-
-    @contextmanager
-    def counted(self, name: str) -> Iterator[None]:
-        """What happens inside costs as much as it did when ``name`` was first done."""
-        counter = _current.get()
-        if counter is None:
-            yield
-        elif name in self._known:
-            with charged(self._known[name]), torch._C.DisableTorchFunction():  # noqa: SLF001 - no other name
-                yield
-        else:
-            before = counter.flops
-            yield
-            self._known[name] = counter.flops - before
-
-
 _Count = Callable[[Sequence[Any], Mapping[str, Any], Any], int]
 
 

@@ -49,7 +49,7 @@ def refined_members(
         some = rows[start : start + together]
         lockstep = Lockstep(
             [
-                _refined(
+                refined_with_restarts(
                     _refinement(network, members, row, problems[row], objective, stage),
                     members.flat[row].double(),
                     stage.steps,
@@ -73,9 +73,10 @@ def _together(network: DistilledDenseNet, stage: Stage, rows: int) -> int:
     return max(1, min(by_equations, by_rows))
 
 
-def _refined(
+def refined_with_restarts(
     refinement: Refinement, entered: Float[Tensor, " p"], steps: int, restarts: int, seed: int
 ) -> Asking[tuple[Float[Tensor, " p"], int, int]]:
+    """A descent from ``entered``, and what :func:`restarted` makes of it."""
     refined = yield from refinement.descent(entered, steps)
     return (yield from restarted(refinement, entered, refined, steps, restarts, seed))
 

@@ -77,7 +77,7 @@ def restarted(
     They begin as :data:`FIRST_ATTEMPTS` and :data:`FURTHER_ATTEMPTS` say. At most ``restarts`` are made, none where
     there is nothing to look for or too few rows for the parameters.
     """
-    parameters = len(refinement.network.places(refinement.trainable))
+    parameters = len(refinement.places)
     best, kept = refined, 0
     value = yield from refinement.value(refined)
     solved = SOLVED * float(refinement.y.square().mean())
@@ -126,7 +126,7 @@ def _begun(
     number: int,
 ) -> Asking[tuple[Float[Tensor, " p"], float]]:
     """Where restart ``number`` leads on its part of the rows, and the objective there on all rows."""
-    parameters = len(refinement.network.places(refinement.trainable))
+    parameters = len(refinement.places)
     attempt, generator = _attempt(number), generator_for(seed, "restart", number)
     rows = max(len(refinement.x) // attempt.parts, SAMPLES_A_PARAMETER * parameters)
     part = _on(refinement, _part(refinement, rows, generator, is_bulk=attempt.is_bulk))

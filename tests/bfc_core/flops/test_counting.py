@@ -1,7 +1,7 @@
 """The counter against torch's own, over the fits of all learners, and against what plans expect."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from math import prod
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bfc_core.evaluation import pose
 from bfc_core.flops import algebra
-from bfc_core.flops.counting import FlopCounter, RepeatedWork, charge, charged
+from bfc_core.flops.counting import FlopCounter, charge, charged
 from bfc_core.flops.kernels import DEFAULT_RIDGE_COUNT
 from bfc_core.kernels.ridge import DEFAULT_RIDGES
 from bfc_core.packing import planned_flops
@@ -97,9 +97,11 @@ MORE = {
     ATEN.mv: multiplied,
     ATEN.dot: multiplied,
     **dict.fromkeys((ATEN.addmm_, ATEN.addmv, ATEN.addmv_, ATEN.baddbmm_), added),
-    ATEN.linalg_cholesky_ex: lambda shape, **_: algebra.cholesky(shape[-1]),
+    ATEN.linalg_cholesky_ex: lambda shape, **_: prod(shape[:-2]) * algebra.cholesky(shape[-1]),
     ATEN._linalg_eigh: lambda shape, *_args, **_: algebra.eigendecomposition(shape[-1]),
-    ATEN.cholesky_solve: lambda right, factor, **_: 2 * algebra.triangular_solve(factor[-1], right[-1]),
+    ATEN.cholesky_solve: lambda right, factor, **_: (
+        2 * prod(factor[:-2]) * algebra.triangular_solve(factor[-1], right[-1])
+    ),
     # Under a counter of this depth torch finds the vectors too.
     ATEN._linalg_svd: shaped(algebra.singular_values),
     ATEN.linalg_solve_triangular: lambda shape, right, *, left=True, **_: algebra.triangular_solve(
@@ -198,48 +200,3 @@ def test_what_an_error_ended_counts_as_far_as_it_came() -> None:
     with FlopCounter() as after:
         pass
     assert after.flops == 0
-
-
-def test_repeated_work_costs_what_it_cost_at_first() -> None:
-    work, x = RepeatedWork(), torch.ones(2, 2)
-    with FlopCounter() as counter:
-        for name in ("square", "square", "cube", "cube"):
-            with work.counted(name):
-                x @ x
-                if name == "cube":
-                    charge(100)
-        x @ x
-    assert counter.flops == 16 + 16 + 116 + 116 + 16
-    with work.counted("square"):
-        assert float((x @ x).sum()) == 8, "without a counter it is only done"
-
-
-def test_work_that_failed_at_first_is_counted_when_it_is_done() -> None:
-    work, x = RepeatedWork(), torch.ones(2, 2)
-    with FlopCounter() as counter:
-        with pytest.raises(ValueError, match="enough"), work.counted("square"):
-            raise ValueError("enough")
-        with work.counted("square"):
-            x @ x
-        with work.counted("square"):
-            x @ x
-    assert counter.flops == 32
-
-
-def test_a_refinement_counts_every_step_without_looking_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its shapes never change; restarts on fewer rows, which this seed needs, have theirs."""
-    run = RunSpec.model_validate(
-        {
-            "target": {"kind": "hierarchical_quadratic"},
-            "learner": {"kind": "layerwise", "steps_per_stage": 50},
-            "n": 512,
-            "dim": 10,
-            "seed": 0,
-            "budget": {"test_samples": 1000},
-        }
-    )
-    (quickly,) = execute_pack([run])
-    monkeypatch.setattr(RepeatedWork, "counted", lambda *_: nullcontext())
-    (looking,) = execute_pack([run])
-    assert quickly.flops == looking.flops
-    assert quickly.metrics == looking.metrics

@@ -18,10 +18,12 @@ from bfc_core.training.adam import Adam
 from bfc_core.training.lockstep import Lockstep
 from bfc_core.training.members import Members, TrainingData
 from bfc_core.training.objective import Objective
+from bfc_core.training.pack_refinement import refined_with_restarts
 from bfc_core.training.refinement import CHUNK, Refinement
 from bfc_core.training.schedule import Stage, stages_of
 from bfc_core.training.stepping import Steps
 from tests.bfc_core.flops.test_counting import MORE
+from tests.bfc_core.training.test_lockstep import member
 
 SHORT = {"steps_per_stage": 20, "batch_size": 16, "refinement_steps": 0, "precision": "float64"}
 LEARNERS = [
@@ -143,6 +145,18 @@ def test_a_value_and_a_refinement_count_what_torch_counts(target: dict[str, Any]
             lockstep.run()
         assert counter.get_total_flops() == closed.refinement(stage, run.n, accepted)
         assert lockstep.flops == [counter.get_total_flops()]
+
+
+def test_a_refinement_with_restarts_counts_what_torch_counts() -> None:
+    """Labels of noise have a floor, so every restart is tried; a sixteenth of the rows is a whole chunk."""
+    refinement, flat = member(0, 16 * CHUNK)
+    lockstep = Lockstep([refined_with_restarts(refinement, flat, steps=8, restarts=9, seed=0)])
+    with counted_by_torch() as counter:
+        lockstep.run()
+    (result,) = lockstep.results
+    assert result is not None
+    assert result[1] == 9
+    assert lockstep.flops == [counter.get_total_flops()]
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=str)
