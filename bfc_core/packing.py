@@ -27,6 +27,7 @@ from bfc_core.specs import (
     AnyLearner,
     Array,
     DataSet,
+    HierarchicalLearner,
     KernelRidge,
     LabelledTarget,
     Recipe,
@@ -47,11 +48,18 @@ CACHE_BYTES = 8 * 2**20
 since every operation then waits for memory."""
 
 SHORT_PACK_SECONDS = 8.0
-"""Kernel runs are grouped up to this estimate."""
+"""Runs are grouped up to this estimate; networks that train longer still up to :data:`MAX_MEMBERS` of them."""
 
 MAX_SHORT_MEMBERS = 256
 """Runs of one pack, however short or however large the device: bounds the transactions that claim it and store its
 reports."""
+
+
+SECONDS_A_STEP, SECONDS_AN_EXACT_STEP = 1.2e-4, 4.5e-4
+"""What a step costs beside its products."""
+
+STEPPED_FLOPS, REFINED_FLOPS = 2.5e10, 5e9
+"""Products a second on one core: of steps in float32, and of refinements, which are in float64 and often short."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def packs_of(
             most = min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)
             packs.extend(_staged_packs(group, most, gpu_memory_bytes))
         elif isinstance(group[0].learner, Recipe):
-            packs.extend(_staged_packs(group, max_members or fastest_members(group[0], group[0].learner)))
+            packs.extend(_staged_packs(group, min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)))
         else:
             packs.extend(_short_packs(group, min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)))
     return packs
@@ -126,11 +134,17 @@ def _estimate(run: RunSpec) -> Estimate:
 
 
 def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
-    """Seconds and peak bytes of a pack: batched members live together, kernel runs one after another."""
+    """Seconds and peak bytes of a pack: batched members live together, kernel runs one after another.
+
+    Of members beyond those that a CPU steps together only the samples count.
+    """
     singles = [estimate_run(run) for run in pack]
     seconds = sum(single.seconds for single in singles)
-    if isinstance(pack[0].learner, Recipe):
-        return Estimate(seconds, sum(single.memory_bytes for single in singles))
+    learner = pack[0].learner
+    if isinstance(learner, Recipe):
+        waiting = max(0, len(pack) - fastest_members(pack[0], learner))
+        memory_bytes = sum(single.memory_bytes for single in singles) - waiting * _stepped_bytes(learner)
+        return Estimate(seconds, memory_bytes)
     shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)
     return Estimate(seconds, max(single.memory_bytes for single in singles) + shared)
 
@@ -212,25 +226,40 @@ def _staged_packs(
     """Keep the arms of one seed together, so that their common stages are trained once.
 
     Seeds stay together too, whatever n: a target and its test rows are then drawn once a pack and not once a size.
-    Where memory counts, arms share their samples, and arms that do not fit together are a pack nevertheless.
+    On a CPU short runs keep company beyond those that are stepped together, for their refinements gain by it. Where
+    memory counts, arms share their samples. Arms that do not fit together are a pack nevertheless.
     """
     target_of = _target_names(group)
     seeds: defaultdict[Hashable, defaultdict[int, list[RunSpec]]] = defaultdict(lambda: defaultdict(list))
     for run in group:
         seeds[target_of[id(run.target)], run.seed][run.n].append(run)
-    step = 0 if memory_bytes is None else step_bytes(group[0], _recipe(group[0]))
+    recipe = _recipe(group[0])
+    step = 0 if memory_bytes is None else step_bytes(group[0], recipe)
+    together = fastest_members(group[0], recipe)
+    seconds_of = _seconds_by_size(group)
     packs: list[list[RunSpec]] = [[]]
-    held = 0
+    bytes_held, seconds = 0, 0.0
     for sizes in seeds.values():
-        for members in sizes.values():
+        for n, members in sizes.items():
             needed = 0 if memory_bytes is None else sample_bytes(members[0]) + len(members) * step
-            is_full = len(packs[-1]) + len(members) > max_members
-            if packs[-1] and (is_full or (memory_bytes is not None and held + needed > memory_bytes)):
+            cost = sum(seconds_of[n, id(run.learner)] for run in members)
+            count = len(packs[-1]) + len(members)
+            if memory_bytes is None:
+                is_long = seconds + cost > SHORT_PACK_SECONDS and count > together
+            else:
+                is_long = bytes_held + needed > memory_bytes
+            if packs[-1] and (count > max_members or is_long):
                 packs.append([])
-                held = 0
+                bytes_held, seconds = 0, 0.0
             packs[-1].extend(members)
-            held += needed
+            bytes_held += needed
+            seconds += cost
     return packs
+
+
+def _seconds_by_size(group: Iterable[RunSpec]) -> dict[tuple[int, int], float]:
+    """Estimates by n and by the ``id`` of the learner: runs of a grid share one object, and seeds change nothing."""
+    return {key: estimate_run(run).seconds for key, run in {(r.n, id(r.learner)): r for r in group}.items()}
 
 
 def _recipe(run: RunSpec) -> Recipe:
@@ -316,23 +345,26 @@ def _grams_together(group: list[RunSpec]) -> list[RunSpec]:
     ]
 
 
-def _estimate_hierarchical(run: RunSpec, learner: Recipe) -> Estimate:
-    widths = list(hierarchy_of(run.target).widths.values())
-    inputs_of_a_level = run.dim + sum(width * (width + 1) // 2 for width in widths)
-    flops = 18 * learner.batch_size * len(widths) * inputs_of_a_level * (learner.width + max(widths))
-    elementwise = 40 * learner.batch_size * len(widths) * learner.width
-    steps = 2 * len(widths) * learner.steps_per_stage
+def _estimate_hierarchical(run: RunSpec, learner: HierarchicalLearner) -> Estimate:
     size = _size(learner)
+    steps = 2 * len(hierarchy_of(run.target).widths) * learner.steps_per_stage
+    seconds_a_step = SECONDS_A_STEP
     if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
-        steps, flops, elementwise = learner.constants.max_steps, 0, 800_000
+        steps, seconds_a_step = learner.constants.max_steps, SECONDS_AN_EXACT_STEP
     if isinstance(learner, AlgorithmOne) and learner.search is not None:
         steps *= learner.search.guesses
-    seconds = steps * (flops / 4e10 + elementwise / 2e9 + 5e-5) * (size / 4)
+    stepped = planned_network_flops(run, learner, refined=False)
+    refined = planned_network_flops(run, learner) - stepped
+    seconds = (steps * seconds_a_step + stepped / STEPPED_FLOPS) * (size / 4) + refined / REFINED_FLOPS
     samples = run.n + run.budget.test_samples
-    memory_bytes = size * (2 * run.dim * samples + 8 * learner.batch_size * learner.width * 10)
+    memory_bytes = size * 2 * run.dim * samples + _stepped_bytes(learner)
     if learner.refinement_steps:
         memory_bytes += refinement_bytes(run.n, run.dim)
-    return Estimate(seconds + 0.1, memory_bytes)
+    return Estimate(seconds + 0.05, memory_bytes)
+
+
+def _stepped_bytes(learner: Recipe) -> int:
+    return _size(learner) * 8 * learner.batch_size * learner.width * 10
 
 
 def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:

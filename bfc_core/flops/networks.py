@@ -198,14 +198,14 @@ class NetworkFlops:
         return flops
 
 
-def planned_network_flops(run: RunSpec, learner: HierarchicalLearner) -> int:
-    """FLOPs of a run whose stages all have their number of steps; of a refinement, those of a typical one.
+def planned_network_flops(run: RunSpec, learner: HierarchicalLearner, *, refined: bool = True) -> int:
+    """FLOPs of a run whose stages all have their number of steps; of a refinement, those of a typical one or none.
 
     Restarts and earlier ends of stages are not foreseen.
     """
     told = hierarchy_of(run.target)
     shape = tuple(told.widths.items()), tuple(told.connections.items())
-    return _planned(learner, *shape, run.n, run.dim, run.budget.test_samples)
+    return _planned(learner, *shape, run.n, run.dim, run.budget.test_samples, refined)
 
 
 @lru_cache(maxsize=4096)
@@ -216,6 +216,7 @@ def _planned(
     n: int,
     dim: int,
     test_samples: int,
+    refined: bool,  # noqa: FBT001 - a part of the cache's key
 ) -> int:
     """What a run's seed and α do not change, once for all of them: a plan has thousands."""
     hierarchy = Hierarchy(dict(widths), {level: 1.0 for level, _ in widths}, dict(connections), 0.0)
@@ -228,6 +229,8 @@ def _planned(
         trained = mode.max_steps * network.exact_step() + looks * network.exact_look(mode.checked_samples)
         return trained + distilled + network.value(levels, (), test_samples)
     stages = stages_of(learner, hierarchy)
+    last = stages[-1]
+    stages = tuple(stage for stage in stages if refined or not stage.refines)
     if isinstance(learner, AlgorithmOne) and learner.search is not None:
         search = learner.search
         held_out = max(1, round(search.validation_fraction * n))
@@ -241,11 +244,11 @@ def _planned(
             )
             guess = NetworkFlops(told, dim, learner.width)
             each = _planned_training(guess, stages, learner, n - held_out)
-            each += guess.value(stages[-1].active, stages[-1].tied, held_out)
+            each += guess.value(last.active, last.tied, held_out)
             flops += len(search.alphas or (None,)) * each
-        return flops + network.value(stages[-1].active, stages[-1].tied, test_samples)
+        return flops + network.value(last.active, last.tied, test_samples)
     trained = _planned_training(network, stages, learner, n)
-    return trained + network.value(stages[-1].active, stages[-1].tied, test_samples)
+    return trained + network.value(last.active, last.tied, test_samples)
 
 
 def _planned_training(

@@ -48,7 +48,7 @@ from bfc_core.training.measuring import (
 )
 from bfc_core.training.members import BATCH_BLOCK, Members
 from bfc_core.training.objective import Objective
-from bfc_core.training.pack_refinement import refined_members
+from bfc_core.training.pack_refinement import Task, refined_members
 from bfc_core.training.progress import Observer
 from bfc_core.training.refinement import parameters_of
 from bfc_core.training.regularizer import Regularizer
@@ -124,11 +124,11 @@ class HierarchicalPack:
         histories, start, resumed = self._restored()
         self.watch.observer.progressed(self.done, self.total)
         for depth in range(start[0], self.depth):
-            for number, (stage, runs) in enumerate(self.beginnings.groups(depth, self._together)):
+            for number, runs in enumerate(self.beginnings.groups(depth, self._together)):
                 if (depth, number) < start:
                     continue
                 state = resumed if (depth, number) == start else None
-                self._train(depth, number, stage, runs, histories, state)
+                self._train(depth, number, runs, histories, state)
             if len(self.watch.cancelled) == len(self.specs):
                 break
         else:
@@ -144,10 +144,10 @@ class HierarchicalPack:
         free, _ = torch.cuda.mem_get_info(self.device)
         return members_within(self.specs[0], self.recipe, free // 2)
 
-    def _entering(self, depth: int, run: int, stage: Stage, histories: dict[str, History]) -> History:
+    def _entering(self, depth: int, run: int, histories: dict[str, History]) -> History:
         """The network that a run brings into a stage."""
         before = histories.get(self.beginnings.key(run, depth)) if depth else None
-        return self.networks.entering(run, self.specs[run], stage, before)
+        return self.networks.entering(run, self.specs[run], self.stages[run][depth], before)
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -155,25 +155,25 @@ class HierarchicalPack:
         self,
         depth: int,
         number: int,
-        stage: Stage,
         runs: list[int],
         histories: dict[str, History],
         resumed: dict[str, Any] | None,
     ) -> None:
-        entering = [self._entering(depth, run, stage, histories) for run in runs]
+        entering = [self._entering(depth, run, histories) for run in runs]
         members = self._members(runs, entering)
+        # Of the group: stages that are refined together agree in their steps, all others in everything.
+        stage = self.stages[runs[0]][depth]
         has_plateau = self.recipe.activation == "plateau" and depth + 1 < len(self.stages[runs[0]])
         if resumed is None:
             state = StageState.fresh(members.flat, [h.finite for h in entering], has_plateau=has_plateau)
         else:
             members.flat.copy_(resumed["flat"])
             state = StageState.resumed(members.flat, resumed, has_plateau=has_plateau)
-        first_step = sum(earlier.steps for earlier in self.stages[runs[0]][:depth])
         base = self.done
         gap = max(BATCH_BLOCK, stage.steps // MEASUREMENTS_A_STAGE)
         measured_at = state.step
         began = [
-            self._measure(depth, stage, run, histories, history.flat, first_step)
+            self._measure(depth, run, histories, history.flat, 0)
             for run, history in zip(runs, entering, strict=True)
         ]
 
@@ -186,13 +186,11 @@ class HierarchicalPack:
                 here, ending = state.presence(row, stage)
                 if ending or (here and due):
                     before = began[row] if ending else None
-                    self._measure(
-                        depth, stage, run, histories, members.flat[row], first_step + state.step, before
-                    )
+                    self._measure(depth, run, histories, members.flat[row], state.step, before)
             return self._attend((depth, number), runs, histories, members.flat, state)
 
         if stage.refines:
-            self._refine(depth, number, stage, runs, histories, members, state, entering)
+            self._refine((depth, number), runs, histories, members, state, entering)
             after_block(state)
         else:
             train_stage(
@@ -202,7 +200,7 @@ class HierarchicalPack:
                 stage,
                 self.recipe,
                 self.objective,
-                first_step,
+                self._steps_before(depth, runs[0]),
                 state,
                 after_block,
                 cuda_graphs=self.cuda_graphs,
@@ -214,6 +212,9 @@ class HierarchicalPack:
             history.steps += int(state.made[row])
             history.spend(self._stage_flops(run, stage, state, row))
             histories[self.beginnings.key(run, depth + 1)] = history
+
+    def _steps_before(self, depth: int, run: int) -> int:
+        return sum(earlier.steps for earlier in self.stages[run][:depth])
 
     def _stage_flops(self, run: int, stage: Stage, state: StageState, row: int) -> int | None:
         """First-order steps, and the looks at a plateau; a refinement is counted where it happens."""
@@ -227,9 +228,7 @@ class HierarchicalPack:
 
     def _refine(
         self,
-        depth: int,
-        number: int,
-        stage: Stage,
+        position: tuple[int, int],
         runs: list[int],
         histories: dict[str, History],
         members: Members,
@@ -237,31 +236,27 @@ class HierarchicalPack:
         entering: list[History],
     ) -> None:
         """Refine the members together; an interruption starts the stage again, it lasts seconds."""
-        if state.step == stage.steps:
+        depth, _ = position
+        steps = self.stages[runs[0]][depth].steps
+        if state.step == steps:
             return
         as_entered = members.flat.clone()
-        problems = {
-            row: self.problems[run]
+        tasks = {
+            row: Task(self.problems[run], self.stages[run][depth])
             for row, run in enumerate(runs)
-            if bool(state.finite[row]) and self._is_refined(stage, run)
+            if bool(state.finite[row]) and self._is_refined(self.stages[run][depth], run)
         }
 
         def goes_on() -> bool:
-            return self._attend((depth, number), runs, histories, as_entered, state)
+            return self._attend(position, runs, histories, as_entered, state)
 
         for row, refined in refined_members(
-            self.network.with_tied(stage.tied).untruncated(),
-            members,
-            problems,
-            self.objective,
-            stage,
-            self.recipe.restarts,
-            goes_on,
+            self.network, members, tasks, self.objective, self.recipe.restarts, goes_on
         ):
             entering[row].restarts, entering[row].restart_kept = refined.restarts, refined.restart_kept
             entering[row].spend(refined.flops)
             members.flat[row] = refined.flat
-        state.step = stage.steps
+        state.step = steps
 
     def _is_refined(self, stage: Stage, run: int) -> bool:
         """Decided by the whole network, whatever the arm trains of it: all arms of a comparison or none."""
@@ -312,14 +307,17 @@ class HierarchicalPack:
     def _measure(
         self,
         depth: int,
-        stage: Stage,
         run: int,
         histories: dict[str, History],
         flat: Float[Tensor, " p"],
         step: int,
         began: Numbers | None = None,
     ) -> Numbers:
-        """Send what a network knows to every run that shares it; at a stage's end also what the stage changed."""
+        """Send what a network knows, so many steps into a stage, to every run that shares it.
+
+        At a stage's end, where ``began`` is what it knew as the stage began, also what the stage changed.
+        """
+        stage = self.stages[run][depth]
         problem, predictor = self.problems[run], self._predictor(run, flat, stage)
         row = flat[None]
         numbers = numbers_of(predictor, problem)
@@ -343,7 +341,7 @@ class HierarchicalPack:
             if earlier.enters in stage.active
         }
         numbers |= cosine_numbers(left, {level: self.network.distilled(row, level)[0] for level in left})
-        found = measurements(numbers.items(), step, stage.name)
+        found = measurements(numbers.items(), self._steps_before(depth, run) + step, stage.name)
         for sharer in self.beginnings.sharers(run, depth + 1):
             self.watch.observer.measured(sharer, found)
         return numbers
@@ -378,14 +376,19 @@ class HierarchicalPack:
         state = checkpoints.load() if checkpoints is not None else None
         if state is None:
             return {}, (0, 0), None
-        self.done = int(state["done"]) - int(state["current"]["step"])
+        current, (depth, number) = state["current"], state["position"]
+        self.done = int(state["done"]) - int(current["step"])
         histories = {
             key: History(
                 **{"flops": None} | h | {"flat": h["flat"].to(self.device), "ranks": dict(h["ranks"])}
             )
             for key, h in state["histories"].items()
         }
-        return histories, (int(state["position"][0]), int(state["position"][1])), state["current"]
+        groups = self.beginnings.groups(depth, self._together)
+        if number >= len(groups) or len(groups[number]) != len(current["flat"]):
+            # An earlier version took other members side by side: the stage starts again.
+            return histories, (depth, 0), None
+        return histories, (depth, number), current
 
     # ---- results ---------------------------------------------------------------------------------
 

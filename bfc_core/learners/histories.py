@@ -59,16 +59,23 @@ class SharedBeginnings:
         """Names the history of a run after ``depth`` stages."""
         return self._keys[run][depth]
 
-    def groups(self, depth: int, together: int) -> list[tuple[Stage, list[int]]]:
-        """Distinct histories at ``depth``, one run each: those that enter one stage, at most ``together`` of them."""
-        groups: dict[Stage, dict[str, int]] = {}
+    def groups(self, depth: int, together: int) -> list[list[int]]:
+        """Runs that go through their stages at ``depth`` side by side, one run a distinct history.
+
+        Those that enter one stage are stepped together, at most ``together`` of them; refinements are one group,
+        whatever they move, for few of them have equal shapes and the others cost them nothing.
+        """
+        groups: dict[Stage | int, dict[str, int]] = {}
         for run, stages in enumerate(self._stages):
-            groups.setdefault(stages[depth], {}).setdefault(self.key(run, depth + 1), run)
-        return [
-            (stage, runs[start : start + together])
-            for stage, runs in ((stage, list(members.values())) for stage, members in groups.items())
-            for start in range(0, len(runs), together)
-        ]
+            stage = stages[depth]
+            alike = stage.steps if stage.refines else stage
+            groups.setdefault(alike, {}).setdefault(self.key(run, depth + 1), run)
+        parts = []
+        for alike, members in groups.items():
+            runs = list(members.values())
+            size = together if isinstance(alike, Stage) else len(runs)
+            parts += [runs[start : start + size] for start in range(0, len(runs), size)]
+        return parts
 
     def sharers(self, run: int, depth: int) -> list[int]:
         """Every run that is the same network as ``run`` through ``depth`` stages."""

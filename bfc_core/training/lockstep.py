@@ -1,10 +1,12 @@
 """Refinements side by side: what several ask for at a time is computed at once.
 
 A member's step takes a hundred operations of a few microseconds; ten members' steps take hardly more of them. Members
-need not be at the same place: one looks at restarts on a few rows while another is refined on all.
+need not be at the same place: one looks at restarts on a few rows while another is refined on all. Nor need they train
+the same levels: what agrees in shape is answered together.
 """
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -27,33 +29,51 @@ class _Task:
 class Lockstep(Generic[T]):
     """Runs ``askings`` to their ends, together, one a member.
 
-    ``results`` has what each returned, None where it was not run to its end; ``flops`` what each would have cost alone.
+    At most ``together`` are begun and not ended; where one ends, the next begins. ``results`` has what each returned,
+    None where it was not run to its end; ``flops`` what each would have cost alone.
     """
 
-    def __init__(self, askings: Sequence[Asking[T]]) -> None:
+    def __init__(self, askings: Sequence[Asking[T]], together: int | None = None) -> None:
         self.results: list[T | None] = [None] * len(askings)
         self.flops = [0] * len(askings)
-        self._askings = askings
+        self._together = together or len(askings)
+        self._waiting = deque(enumerate(askings))
+        self._begun = 0
         self._open: dict[_Task, Question] = {}
 
     def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
         """Until all have ended, or ``goes_on``, which is asked before every round, answers false."""
-        for member, asking in enumerate(self._askings):
-            self._resume(_Task(asking, member, _into(self.results, member)))
+        self._begin()
         while self._open and goes_on():
             # In the order of a step, so that those which refuse one wait for the others' next.
             self._answer(Step, answer_steps)
             self._answer(Value, answer_values)
             self._answer(Equations, answer_equations)
+            self._begin()
 
-    def _answer(self, kind: type[Any], answer: Callable[[list[Any]], None]) -> None:
-        asked = {task: question for task, question in self._open.items() if isinstance(question, kind)}
-        if not asked:
-            return
-        answer(list(asked.values()))
-        for task, question in asked.items():
-            self.flops[task.member] += question.of.costs[kind]
-            self._resume(task)
+    def _begin(self) -> None:
+        while self._waiting and self._begun < self._together:
+            member, asking = self._waiting.popleft()
+            self._begun += 1
+            self._resume(_Task(asking, member, self._ending(member)))
+
+    def _ending(self, member: int) -> Callable[[T], None]:
+        def ends(result: T) -> None:
+            self.results[member] = result
+            self._begun -= 1
+
+        return ends
+
+    def _answer(self, kind: type[Question], answer: Callable[[list[Any]], None]) -> None:
+        alike: defaultdict[Hashable, list[tuple[_Task, Question]]] = defaultdict(list)
+        for task, question in self._open.items():
+            if isinstance(question, kind):
+                alike[question.alike].append((task, question))
+        for asked in alike.values():
+            answer([question for _, question in asked])
+            for task, question in asked:
+                self.flops[task.member] += question.of.costs[kind]
+                self._resume(task)
 
     def _resume(self, task: _Task) -> None:
         """Run until the next question, or the end."""

@@ -29,40 +29,46 @@ class RefinedMember:
     flops: int
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a member is refined on, and the stage that says how."""
+
+    problem: Problem
+    stage: Stage
+
+
 def refined_members(
     network: DistilledDenseNet,
     members: Members,
-    problems: dict[int, Problem],
+    tasks: dict[int, Task],
     objective: Objective,
-    stage: Stage,
     restarts: int,
     goes_on: Callable[[], bool],
 ) -> Iterator[tuple[int, RefinedMember]]:
-    """Refine the rows of ``members`` that ``problems`` names on their own samples, as a stage that refines says.
+    """Refine the rows of ``members`` that ``tasks`` names, each on its own samples as its stage says, in float64.
 
-    Only a member's own numbers are read, in float64, so the members beside it change nothing. ``network`` is tied
-    as the stage asks. ``goes_on`` is asked often and ends it by answering false: what has not ended then is left out.
+    Only a member's own numbers are read, so the members beside it change nothing. ``goes_on`` is asked often and ends
+    it by answering false: what has not ended then is left out.
     """
-    rows = list(problems)
-    together = _together(network, stage, max((members.rows[row] for row in rows), default=1))
-    for start in range(0, len(rows), together):
-        some = rows[start : start + together]
-        lockstep = Lockstep(
-            [
-                refined_with_restarts(
-                    _refinement(network, members, row, problems[row], objective, stage),
-                    members.flat[row].double(),
-                    stage.steps,
-                    restarts,
-                    members.seeds[row],
-                )
-                for row in some
-            ]
+    if not tasks:
+        return
+
+    def refined(row: int, task: Task) -> Asking[tuple[Float[Tensor, " p"], int, int]]:
+        # Begun late: what it makes of its rows takes memory.
+        refinement = _refinement(network, members, row, task, objective)
+        entered = members.flat[row].double()
+        return (
+            yield from refined_with_restarts(
+                refinement, entered, task.stage.steps, restarts, members.seeds[row]
+            )
         )
-        lockstep.run(goes_on)
-        for row, result, flops in zip(some, lockstep.results, lockstep.flops, strict=True):
-            if result is not None:
-                yield row, RefinedMember(*result, flops)
+
+    together = min(_together(network, task.stage, members.rows[row]) for row, task in tasks.items())
+    lockstep = Lockstep([refined(row, task) for row, task in tasks.items()], together)
+    lockstep.run(goes_on)
+    for row, result, flops in zip(tasks, lockstep.results, lockstep.flops, strict=True):
+        if result is not None:
+            yield row, RefinedMember(*result, flops)
 
 
 def _together(network: DistilledDenseNet, stage: Stage, rows: int) -> int:
@@ -85,15 +91,14 @@ def _refinement(
     network: DistilledDenseNet,
     members: Members,
     row: int,
-    problem: Problem,
+    task: Task,
     objective: Objective,
-    stage: Stage,
 ) -> Refinement:
-    rows, device = members.rows[row], members.flat.device
-    x, y = problem.x[:rows].to(device), problem.y[:rows].to(device)
+    rows, device, stage = members.rows[row], members.flat.device, task.stage
+    x, y = task.problem.x[:rows].to(device), task.problem.y[:rows].to(device)
     is_margin = objective.loss == "logistic"
     return Refinement(
-        network,
+        network.with_tied(stage.tied).untruncated(),
         {level: lift[row].double() for level, lift in members.lifts.items()},
         {level: alpha[row].double() for level, alpha in members.alphas.items()},
         members.movable[row],

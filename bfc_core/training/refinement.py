@@ -17,7 +17,7 @@ time are answered together (:mod:`bfc_core.training.lockstep`, docs/decisions/00
 Letters: n rows, p parameters.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -80,6 +80,11 @@ class Value:
     flat: Float[Tensor, " p_all"]
     answer: float = field(init=False)
 
+    @property
+    def alike(self) -> Hashable:
+        """What questions agree in that can be answered together, of refinements of one shape and objective."""
+        return self.of.active
+
 
 @dataclass
 class Equations:
@@ -88,6 +93,11 @@ class Equations:
     of: "Refinement"
     flat: Float[Tensor, " p_all"]
     answer: NormalEquations = field(init=False)
+
+    @property
+    def alike(self) -> Hashable:
+        """As :attr:`Value.alike`."""
+        return self.of.active, self.of.trainable
 
 
 @dataclass
@@ -99,6 +109,11 @@ class Step:
     equations: NormalEquations
     damping: float
     answer: Move | None = field(init=False)
+
+    @property
+    def alike(self) -> Hashable:
+        """As :attr:`Value.alike`."""
+        return self.of.trainable
 
 
 Question = Value | Equations | Step

@@ -90,7 +90,7 @@ class _Block:
 
 
 class _Together:
-    """Questions of members whose networks, stages and objectives agree; those with the most rows come first."""
+    """Questions that are alike; those with the most rows come first."""
 
     def __init__(self, asked: Sequence[Value] | Sequence[Equations]) -> None:
         each = [question.of for question in asked]

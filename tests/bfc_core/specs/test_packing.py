@@ -5,7 +5,9 @@ import itertools
 import pytest
 
 from bfc_core.packing import (
+    MAX_MEMBERS,
     MAX_SHORT_MEMBERS,
+    SHORT_PACK_SECONDS,
     estimate_pack,
     estimate_run,
     packs_of,
@@ -77,6 +79,28 @@ def test_a_pack_is_as_large_as_the_cache_allows(widths, dim, width, members) -> 
         seeds=32,
     )
     assert {len(pack) for pack in packs_of(spec.runs())} == {members, 32 % members or members}
+
+
+def test_short_networks_share_a_pack_up_to_an_estimate() -> None:
+    """Long ones too, but no more of them than are stepped together."""
+    learners = [{"kind": "algorithm_1"}, {"kind": "layerwise"}]
+    for steps in (1, 20, 200, 5000):
+        budget = {"steps_per_stage": steps}
+        packs = packs_of(grid(learners=learners, n=[64, 512], dim=10, seeds=60, budget=budget).runs())
+        for pack in packs:
+            assert estimate_pack(pack).seconds <= SHORT_PACK_SECONDS or len(pack) <= MAX_MEMBERS
+            # Nor could the next arms of a seed be in it.
+            more = estimate_pack([*pack, *packs[-1][-3:]]).seconds > SHORT_PACK_SECONDS
+            assert pack is packs[-1] or len(pack) + 3 > (MAX_MEMBERS if more else MAX_SHORT_MEMBERS)
+        assert (len(packs[0]) > MAX_MEMBERS) == (steps <= 200)
+
+
+def test_a_pack_of_short_networks_holds_the_arrays_of_those_that_are_stepped_together() -> None:
+    budget = {"steps_per_stage": 1, "test_samples": 100}
+    runs = grid(learners=[{"kind": "joint"}], n=64, dim=6, seeds=64, budget=budget).runs()
+    one, some, all_of_them = (estimate_pack(runs[:count]).memory_bytes for count in (1, MAX_MEMBERS, 64))
+    assert some == MAX_MEMBERS * one
+    assert some < all_of_them < 1.1 * some
 
 
 def test_the_size_of_packs_can_be_limited_down_to_one() -> None:

@@ -11,7 +11,7 @@ from bfc_core.specs import HierarchicalQuadratic, hierarchy_of
 from bfc_core.training import refinement_answers, restarts
 from bfc_core.training.lockstep import Lockstep, alone
 from bfc_core.training.objective import Loss, Objective
-from bfc_core.training.refinement import Equations, Refinement, Step, Value
+from bfc_core.training.refinement import Asking, Equations, Refinement, Step, Value
 from bfc_core.training.refinement_answers import answer_equations, answer_steps, answer_values
 from bfc_core.training.restarts import restarted
 
@@ -129,6 +129,44 @@ def test_descents_side_by_side_end_where_they_end_alone() -> None:
         assert single.flops == [flops]
         costs.add(flops / len(of.x))
     assert len(costs) > 3
+
+
+@pytest.mark.parametrize("together", [1, 3, 20])
+def test_arms_side_by_side_end_where_they_end_alone(together: int) -> None:
+    """They move other levels, or have fewer of them; of what is looked at together, some wait for others to end."""
+    members = [
+        member(seed, rows, widths=(3, 2, 2), trainable=levels)
+        for rows in (300, 700)
+        for seed, levels in enumerate([(2, 3, 4), (4,), (3, 4), (2,)])
+    ]
+    members += [(replace(of, active=(2,)), flat) for of, flat in members if of.trainable == (2,)]
+    lockstep = Lockstep([of.descent(flat, 30) for of, flat in members], together)
+    lockstep.run()
+    for (of, flat), found, flops in zip(members, lockstep.results, lockstep.flops, strict=True):
+        single = Lockstep([of.descent(flat, 30)])
+        single.run()
+        assert found is not None
+        assert torch.equal(found, alone(of.descent(flat, 30)))
+        assert not torch.equal(found, flat)
+        assert single.flops == [flops]
+
+
+def test_no_more_are_begun_than_are_run_together() -> None:
+    begun, most = 0, 0
+
+    def counted(seed: int, rows: int) -> Asking[torch.Tensor]:
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun)
+        of, flat = member(seed, rows)
+        found = yield from of.descent(flat, 10)
+        begun -= 1
+        return found
+
+    lockstep = Lockstep([counted(seed, rows) for seed, rows in enumerate(SIZES)], together=3)
+    lockstep.run()
+    assert most == 3
+    assert all(found is not None for found in lockstep.results)
 
 
 def test_restarts_side_by_side_end_as_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:

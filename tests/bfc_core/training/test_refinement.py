@@ -1,15 +1,20 @@
 """Gauss–Newton refinement: it finds a nearby target exactly, never makes things worse, and knows when to refrain."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from bfc_core.checkpoint import CheckpointFolder
+from bfc_core.errors import PackInterrupted
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
-from bfc_core.packing import packs_of
+from bfc_core.packing import MAX_MEMBERS, packs_of
 from bfc_core.run import execute_pack
 from bfc_core.seeding import generator_for
 from bfc_core.specs import ExperimentSpec, HierarchicalQuadratic, Report, RunSpec, hierarchy_of
 from bfc_core.training.lockstep import alone
 from bfc_core.training.objective import Objective
+from bfc_core.training.progress import SilentObserver
 from bfc_core.training.refinement import Refinement, parameters_of
 from bfc_core.training.schedule import can_be_refined
 
@@ -163,3 +168,54 @@ def test_packed_refinement_equals_solo(label_noise: float) -> None:
         assert single.metrics is not None
         assert report.metrics is not None
         assert report.metrics.nmse == pytest.approx(single.metrics.nmse, rel=1e-9, abs=1e-20)
+
+
+def test_all_arms_of_a_pack_are_refined_together_and_each_as_alone() -> None:
+    """As many as their estimate allows, more than are stepped together; they move other levels, and one has fewer."""
+    learners = [{"kind": kind, "width": 8, "precision": "float64"} for kind in ("algorithm_1", "layerwise")]
+    (pack,) = packs_of(runs(seeds=4, n=[300, 600], learners=learners, budget={"steps_per_stage": 50}))
+    assert len(pack) == 24 > MAX_MEMBERS
+    for run, report in zip(pack, execute_pack(pack), strict=True):
+        single = solo(run)
+        assert single.metrics is not None
+        assert report.metrics is not None
+        assert report.metrics.nmse == pytest.approx(single.metrics.nmse, rel=1e-9, abs=1e-20)
+        assert report.selection == single.selection
+        assert report.flops == single.flops
+
+
+class InterruptedInRefinement(SilentObserver):
+    """Stops a pack where only the 200 steps of its refinement are left: not as it gets there, but once it is there."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def progressed(self, step: int, steps: int) -> None:
+        self.times += step == steps - 200
+
+    def stop_requested(self) -> bool:
+        return self.times > 1
+
+
+def test_a_pack_whose_members_were_refined_in_other_company_before_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint of a version that refined 16 members at a time, the second sixteen of them just now."""
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
+    pack = runs(seeds=3, learners=[{"kind": "algorithm_1", "width": 8}], budget={"steps_per_stage": 50})
+    whole = execute_pack(pack)
+    with pytest.raises(PackInterrupted):
+        execute_pack(pack, InterruptedInRefinement(), checkpoints=CheckpointFolder(tmp_path / "1"))
+    saved = CheckpointFolder(tmp_path / "1").load()
+    assert saved is not None
+    depth, number = saved["position"]
+    assert (depth, number) == (4, 0)
+    for position, members in (((depth, 1), 3), ((depth, 0), 2), ((depth, 0), 3)):
+        current = {
+            name: value[:members] if isinstance(value, torch.Tensor) else value
+            for name, value in saved["current"].items()
+        }
+        folder = tmp_path / f"{position[1]} of {members}"
+        CheckpointFolder(folder).save(1, saved | {"position": list(position), "current": current})
+        resumed = execute_pack(pack, checkpoints=CheckpointFolder(tmp_path / "2", (folder,)))
+        assert [report.metrics for report in resumed] == [report.metrics for report in whole]

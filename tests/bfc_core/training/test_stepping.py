@@ -60,7 +60,7 @@ def test_graphs_without_a_gpu_are_refused_before_any_work() -> None:
 
 
 def test_a_pack_fills_the_cache_or_the_memory_of_a_gpu() -> None:
-    many = runs(seeds=40)
+    many = runs(seeds=40, steps=5000)
     learner = many[0].learner
     assert fastest_members(many[0], learner) == MAX_MEMBERS
     assert members_within(many[0], learner, 3 * step_bytes(many[0], learner)) == 3
