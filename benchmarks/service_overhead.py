@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ CLAIM = (
     "longer than in a plain loop of one process."
 )
 
-PACKS = 20
+PACKS, MEMBERS = 20, 16
 PACK_SECONDS = 1.0
 PROBE_STEPS = 400
 
@@ -34,9 +35,9 @@ from bfc_core.run import execute_pack
 from bfc_core.specs import ExperimentSpec
 import torch
 torch.set_num_threads(1)
-number, processes = map(int, sys.argv[1:])
+number, processes, members = map(int, sys.argv[1:])
 for line in sys.stdin:
-    packs = packs_of(ExperimentSpec.model_validate(json.loads(line)).runs())
+    packs = packs_of(ExperimentSpec.model_validate(json.loads(line)).runs(), members)
     for pack in packs[number::processes]:
         execute_pack(pack)
     print("done", flush=True)
@@ -49,7 +50,7 @@ def measure(repetitions: int) -> Result:
     ratios, facts = [], {"packs": PACKS}
     for name in deployments():
         for slots in (1, 2):
-            with running(name, concurrency=slots) as stack:
+            with _running(name, slots) as stack:
                 _busy(stack, _spec(0, 1, PROBE_STEPS), 1)
                 steps = _steps_of_a_second(stack)
             found = [
@@ -68,11 +69,16 @@ def measure(repetitions: int) -> Result:
     return Result(seconds={}, ratios=ratios, facts=facts)
 
 
+def _running(name: str, slots: int) -> AbstractContextManager[Stack]:
+    """A deployment whose packs have ``MEMBERS`` runs, however short these are."""
+    return running(name, concurrency=slots, BFC_PACK_MEMBERS=str(MEMBERS))
+
+
 def _in_turn(name: str, slots: int, first_seed: int, steps: int) -> tuple[float, float, float]:
     """Seconds computed, wall seconds from the first claim to the last report, and wall seconds of the plain loop."""
     spec = _spec(first_seed, PACKS, steps)
     loop = _plain_loop(spec, slots)
-    with running(name, concurrency=slots) as stack:
+    with _running(name, slots) as stack:
         _busy(stack, _spec(0, 2 * slots, PROBE_STEPS), 2 * slots)
         computed, wall = _busy(stack, spec, PACKS)
     return computed, wall, loop
@@ -83,7 +89,7 @@ def _plain_loop(spec: dict[str, Any], processes: int) -> float:
     environment = clean() | {"OMP_NUM_THREADS": "1"}
     loops = [
         subprocess.Popen(
-            [sys.executable, "-c", LOOP, str(number), str(processes)],
+            [sys.executable, "-c", LOOP, str(number), str(processes), str(MEMBERS)],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for number in range(processes)
@@ -110,7 +116,7 @@ def _spec(first_seed: int, packs: int, steps: int) -> dict[str, Any]:
         "learners": [{"kind": "joint", "width": 8, "batch_size": 32, "steps_per_stage": steps}],
         "n": 64,
         "dim": 6,
-        "seeds": list(range(first_seed, first_seed + 16 * packs)),
+        "seeds": list(range(first_seed, first_seed + MEMBERS * packs)),
         "budget": {"test_samples": 64},
     }
 
