@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from benchmarks.packed_training import FLAGSHIP, SMALL, WIDE, Shape, pack_of, runs_of, total_steps
 from benchmarks.timing import Result, in_turn, ratio
-from bfc_core.packing import fastest_members, step_bytes
+from bfc_core.network_cost import fastest_members, step_bytes
 from bfc_core.specs import Recipe
 
 CLAIM = (

@@ -39,8 +39,9 @@ def draw_inputs(law: InputLaw, n: int, dim: int, seed: int, purpose: Purpose) ->
     for block in range((n + BLOCK - 1) // BLOCK):
         generator = generator_for(seed, purpose, block)
         z = torch.randn(BLOCK, dim, generator=generator, dtype=torch.float64)
-        blocks.append(_correlated(z, roots, generator))
-    return torch.cat(blocks)[:n]
+        # Only the rows that are asked for, so that nothing keeps the others in memory.
+        blocks.append(_correlated(z, roots, generator)[: n - BLOCK * block])
+    return torch.cat(blocks)
 
 
 def covariances_of(law: InputLaw, dim: int, seed: int) -> list[Float[Tensor, "dim dim"]]:

@@ -1,8 +1,8 @@
 """Runs → packs, and what runs and packs are expected to cost. Free of torch; pure.
 
 A pack is a list of runs that one worker executes together. Hierarchical learners whose tensor shapes
-agree train as one batched program, whatever their seeds, alphas and n; kernel runs share a pack only
-while the pack stays short, because they gain nothing from company and a short pack loses little to a crash.
+agree train as one batched program, whatever their seeds, alphas and n. Beyond what such a program steps together, and
+of kernel runs, which gain little from company, a pack takes more only while it stays short and loses little to a crash.
 """
 
 from collections import defaultdict
@@ -21,13 +21,21 @@ from bfc_core.kernel_cost import (
     kernel_ridge_seconds,
     shared_memory_bytes,
 )
+from bfc_core.network_cost import (
+    fastest_members,
+    held_bytes,
+    is_stepped_in_parts,
+    network_seconds,
+    row_length,
+    sample_bytes,
+    step_bytes,
+    stepped_bytes,
+)
 from bfc_core.specs import (
-    LOWEST_LEVEL,
     AlgorithmOne,
     AnyLearner,
     Array,
     DataSet,
-    HierarchicalLearner,
     KernelRidge,
     LabelledTarget,
     Recipe,
@@ -38,28 +46,19 @@ from bfc_core.specs import (
 )
 from bfc_core.specs.baselines import Baseline, Linear, Oracle
 from bfc_core.specs.learners import Joint
-from bfc_core.training.schedule import refinement_bytes
-
-MAX_MEMBERS = 16
-"""Members of one batched program: the cost of starting an operation is shared well enough by then."""
-
-CACHE_BYTES = 8 * 2**20
-"""What the arrays of one step may fill together: of the order of a core's cache. Past it a member more saves little,
-since every operation then waits for memory."""
 
 SHORT_PACK_SECONDS = 8.0
-"""Runs are grouped up to this estimate; networks that train longer still up to :data:`MAX_MEMBERS` of them."""
+"""Runs are grouped up to this estimate; networks that train longer still as many as are stepped together."""
+
+SHORT_PACK_BYTES = 2**29
+"""And up to this estimate of what networks hold beside a step's arrays: their samples, and themselves by stage."""
+
+SHARE_OF_A_BUDGET = 0.25
+"""Of the seconds that a budget leaves a pack: an estimate may be too low by as much."""
 
 MAX_SHORT_MEMBERS = 256
 """Runs of one pack, however short or however large the device: bounds the transactions that claim it and store its
 reports."""
-
-
-SECONDS_A_STEP, SECONDS_AN_EXACT_STEP = 1.2e-4, 4.5e-4
-"""What a step costs beside its products."""
-
-STEPPED_FLOPS, REFINED_FLOPS = 2.5e10, 5e9
-"""Products a second on one core: of steps in float32, and of refinements, which are in float64 and often short."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,10 @@ def packs_of(
 ) -> list[list[RunSpec]]:
     """Group runs into packs; every run appears once, in a stable order.
 
-    Without ``max_members`` a pack has as many as train fastest for their shape: on a CPU as its cache holds, on a GPU
-    as many as ``gpu_memory_bytes`` hold with their samples, up to :data:`MAX_SHORT_MEMBERS`. With both, whichever is
-    fewer; a single run too large for these bytes is a pack all the same. With 1 every run is alone.
+    Without ``max_members`` a pack has as many as train fastest for their shape: on a CPU as its cache holds, and more
+    where they are short; on a GPU as many as ``gpu_memory_bytes`` hold with their samples, up to
+    :data:`MAX_SHORT_MEMBERS`. With ``max_members`` a pack has no more, and on a CPU as many however long they are. With
+    both, whichever is fewer; a single run too large for these bytes is a pack all the same. With 1 every run is alone.
     """
     if max_members == 1:
         return [[run] for run in runs]
@@ -90,7 +90,10 @@ def packs_of(
             most = min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)
             packs.extend(_staged_packs(group, most, gpu_memory_bytes))
         elif isinstance(group[0].learner, Recipe):
-            packs.extend(_staged_packs(group, min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)))
+            most = max_members or MAX_SHORT_MEMBERS
+            packs.extend(
+                _staged_packs(group, most, long=max_members or fastest_members(group[0], group[0].learner))
+            )
         else:
             packs.extend(_short_packs(group, min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)))
     return packs
@@ -114,7 +117,8 @@ def _estimate(run: RunSpec) -> Estimate:
     learner: AnyLearner = run.learner
     match learner:
         case Recipe():
-            return _estimate_hierarchical(run, learner)
+            held = held_bytes(run, learner) + stepped_bytes(learner)
+            return Estimate(0.05 + network_seconds(run, learner), held)
         case KernelRidge():
             return _estimate_kernel_ridge(run, learner)
         case RecursiveFeatureMachine():
@@ -136,14 +140,15 @@ def _estimate(run: RunSpec) -> Estimate:
 def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
     """Seconds and peak bytes of a pack: batched members live together, kernel runs one after another.
 
-    Of members beyond those that a CPU steps together only the samples count.
+    Of members beyond those that a CPU steps together the arrays of a step do not count.
     """
     singles = [estimate_run(run) for run in pack]
     seconds = sum(single.seconds for single in singles)
     learner = pack[0].learner
     if isinstance(learner, Recipe):
-        waiting = max(0, len(pack) - fastest_members(pack[0], learner))
-        memory_bytes = sum(single.memory_bytes for single in singles) - waiting * _stepped_bytes(learner)
+        together = fastest_members(pack[0], learner) if is_stepped_in_parts(learner) else len(pack)
+        waiting = max(0, len(pack) - together)
+        memory_bytes = sum(single.memory_bytes for single in singles) - waiting * stepped_bytes(learner)
         return Estimate(seconds, memory_bytes)
     shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)
     return Estimate(seconds, max(single.memory_bytes for single in singles) + shared)
@@ -166,12 +171,6 @@ def planned_flops(run: RunSpec) -> int:
             assert_never(learner)
 
 
-def row_length(run: RunSpec) -> int:
-    """Numbers that a learner reads of a sample: in classification rows are (x₀, x)."""
-    is_longer = isinstance(run.target, LabelledTarget) and run.target.task == "classification"
-    return run.dim + 1 if is_longer else run.dim
-
-
 def _mapped(run: RunSpec, learner: KernelRidge | RecursiveFeatureMachine) -> tuple[int, int, int]:
     """n, the length of what the learner's feature map makes of a row, and test samples."""
     dim = row_length(run)
@@ -181,6 +180,11 @@ def _mapped(run: RunSpec, learner: KernelRidge | RecursiveFeatureMachine) -> tup
 def _targets(run: RunSpec) -> int:
     """Numbers that are predicted for a sample."""
     return (run.target.sizes.classes or 1) if isinstance(run.target, DataSet) else 1
+
+
+def is_one_program(runs: Sequence[RunSpec]) -> bool:
+    """Whether runs may share a pack, however many they are."""
+    return len({_shape_key(run) for run in runs}) == 1
 
 
 def shares_a_gram(run: RunSpec, pack: Sequence[RunSpec]) -> bool:
@@ -221,45 +225,96 @@ def _gram_key(run: RunSpec) -> Hashable:
 
 
 def _staged_packs(
-    group: list[RunSpec], max_members: int, memory_bytes: int | None = None
+    group: list[RunSpec], most: int, memory_bytes: int | None = None, long: int = 1
 ) -> list[list[RunSpec]]:
     """Keep the arms of one seed together, so that their common stages are trained once.
 
     Seeds stay together too, whatever n: a target and its test rows are then drawn once a pack and not once a size.
-    On a CPU short runs keep company beyond those that are stepped together, for their refinements gain by it. Where
-    memory counts, arms share their samples. Arms that do not fit together are a pack nevertheless.
+    At most ``most`` runs are a pack. On a GPU of ``memory_bytes`` so many as fit, where arms share their samples; on a
+    CPU ``long`` of them, and more while they are short, for their refinements gain by company. Arms that do not fit
+    together are a pack nevertheless.
     """
     target_of = _target_names(group)
     seeds: defaultdict[Hashable, defaultdict[int, list[RunSpec]]] = defaultdict(lambda: defaultdict(list))
     for run in group:
         seeds[target_of[id(run.target)], run.seed][run.n].append(run)
-    recipe = _recipe(group[0])
-    step = 0 if memory_bytes is None else step_bytes(group[0], recipe)
-    together = fastest_members(group[0], recipe)
-    seconds_of = _seconds_by_size(group)
+    fits = _FitsTheDevice(group[0], memory_bytes) if memory_bytes is not None else _IsShort(group, long)
     packs: list[list[RunSpec]] = [[]]
-    bytes_held, seconds = 0, 0.0
     for sizes in seeds.values():
-        for n, members in sizes.items():
-            needed = 0 if memory_bytes is None else sample_bytes(members[0]) + len(members) * step
-            cost = sum(seconds_of[n, id(run.learner)] for run in members)
+        for members in sizes.values():
             count = len(packs[-1]) + len(members)
-            if memory_bytes is None:
-                is_long = seconds + cost > SHORT_PACK_SECONDS and count > together
-            else:
-                is_long = bytes_held + needed > memory_bytes
-            if packs[-1] and (count > max_members or is_long):
+            if packs[-1] and (count > most or not fits.holds(members, count)):
                 packs.append([])
-                bytes_held, seconds = 0, 0.0
+                fits.begin()
             packs[-1].extend(members)
-            bytes_held += needed
-            seconds += cost
+            fits.take(members)
     return packs
 
 
-def _seconds_by_size(group: Iterable[RunSpec]) -> dict[tuple[int, int], float]:
-    """Estimates by n and by the ``id`` of the learner: runs of a grid share one object, and seeds change nothing."""
-    return {key: estimate_run(run).seconds for key, run in {(r.n, id(r.learner)): r for r in group}.items()}
+class _FitsTheDevice:
+    """Whether members with equal samples fit beside those that a pack has in the memory of a GPU."""
+
+    def __init__(self, run: RunSpec, memory_bytes: int) -> None:
+        self._recipe = _recipe(run)
+        self._step, self._memory_bytes, self._held = step_bytes(run, self._recipe), memory_bytes, 0
+
+    def begin(self) -> None:
+        self._held = 0
+
+    def holds(self, members: Sequence[RunSpec], count: int) -> bool:  # noqa: ARG002 - as the other one
+        return self._held + self._bytes(members) <= self._memory_bytes
+
+    def take(self, members: Sequence[RunSpec]) -> None:
+        self._held += self._bytes(members)
+
+    def _bytes(self, members: Sequence[RunSpec]) -> int:
+        return sample_bytes(members[0], self._recipe) + len(members) * self._step
+
+
+class _IsShort:
+    """Whether a pack stays short and small with more members, or has so few that it may be long."""
+
+    def __init__(self, group: Sequence[RunSpec], long: int) -> None:
+        recipe = _recipe(group[0])
+        self._long = long
+        self._may_grow = is_stepped_in_parts(recipe)
+        self._limit = _short_seconds(group[0])
+        self._stepped_bytes = stepped_bytes(recipe)
+        # Seeds change nothing, and runs of a grid share objects.
+        self._estimates = {
+            key: estimate_run(run) for key, run in {_IsShort._key(run): run for run in group}.items()
+        }
+        self.begin()
+
+    def begin(self) -> None:
+        self._seconds, self._bytes = 0.0, 0
+
+    def holds(self, members: Sequence[RunSpec], count: int) -> bool:
+        if count <= self._long:
+            return True
+        seconds, held = self._cost(members)
+        is_short = self._seconds + seconds <= self._limit and self._bytes + held <= SHORT_PACK_BYTES
+        return self._may_grow and is_short
+
+    def take(self, members: Sequence[RunSpec]) -> None:
+        seconds, held = self._cost(members)
+        self._seconds += seconds
+        self._bytes += held
+
+    def _cost(self, members: Sequence[RunSpec]) -> tuple[float, int]:
+        each = [self._estimates[self._key(run)] for run in members]
+        held = sum(estimate.memory_bytes - self._stepped_bytes for estimate in each)
+        return sum(estimate.seconds for estimate in each), held
+
+    @staticmethod
+    def _key(run: RunSpec) -> tuple[int, int, int]:
+        return id(run.target), id(run.learner), run.n
+
+
+def _short_seconds(run: RunSpec) -> float:
+    """What a pack of runs that share a budget may be estimated to take."""
+    budget = run.budget.seconds
+    return SHORT_PACK_SECONDS if budget is None else min(SHORT_PACK_SECONDS, SHARE_OF_A_BUDGET * budget)
 
 
 def _recipe(run: RunSpec) -> Recipe:
@@ -273,54 +328,12 @@ def _target_names(group: Iterable[RunSpec]) -> dict[int, str]:
     return {key: target.canonical_json() for key, target in {id(r.target): r.target for r in group}.items()}
 
 
-def fastest_members(run: RunSpec, learner: Recipe) -> int:
-    """Members of this shape whose arrays of one step stay in a CPU's cache together, 1 to MAX_MEMBERS.
-
-    What stands together for another reason, such as the arms of a seed, is stepped in groups of so many.
-    """
-    return min(MAX_MEMBERS, members_within(run, learner, CACHE_BYTES))
-
-
-def members_within(run: RunSpec, learner: Recipe, memory_bytes: int) -> int:
-    """Members of this shape whose arrays of one step fit so many bytes, at least 1: those stepped together on a GPU."""
-    return max(1, memory_bytes // step_bytes(run, learner))
-
-
-def sample_bytes(run: RunSpec) -> int:
-    """Bytes of a run's samples and labels where it trains; in classification a row has x₀ beside x."""
-    is_margin = isinstance(run.target, LabelledTarget) and run.target.task == "classification"
-    return _size(_recipe(run)) * run.n * (run.dim + 1 + is_margin)
-
-
-def step_bytes(run: RunSpec, learner: Recipe) -> int:
-    """Bytes of the arrays that one member's step reads and writes."""
-    hierarchy = hierarchy_of(run.target)
-    lifted = {level: k * (k + 1) // 2 for level, k in hierarchy.widths.items()}
-    read = {
-        level: sum(run.dim if source < LOWEST_LEVEL else lifted[source] for source in sources)
-        for level, sources in hierarchy.connections.items()
-    }
-    feeding = {source for sources in hierarchy.connections.values() for source in sources} & set(lifted)
-    # A batch of h and W h of every level, of R S and its gradient where a level feeds another; then W and K with
-    # their gradient and the optimiser's two moments.
-    columns = sum(read[level] + min(read[level], learner.width) for level in read)
-    columns += sum(2 * lifted[level] for level in feeding)
-    parameters = sum(read[level] * (learner.width + k) for level, k in hierarchy.widths.items())
-    return _size(learner) * (learner.batch_size * columns + 4 * parameters)
-
-
-def _size(learner: Recipe) -> int:
-    """Bytes of one number."""
-    return 4 if learner.precision == "float32" else 8
-
-
 def _short_packs(group: list[RunSpec], max_members: int) -> list[list[RunSpec]]:
     packs: list[list[RunSpec]] = []
-    group = _grams_together(group)
-    seconds = SHORT_PACK_SECONDS
-    for run in group:
+    seconds = 0.0
+    for run in _grams_together(group):
         cost = estimate_run(run).seconds
-        if seconds + cost > SHORT_PACK_SECONDS or len(packs[-1]) >= max_members:
+        if not packs or seconds + cost > _short_seconds(run) or len(packs[-1]) >= max_members:
             packs.append([])
             seconds = 0.0
         packs[-1].append(run)
@@ -343,28 +356,6 @@ def _grams_together(group: list[RunSpec]) -> list[RunSpec]:
         for name, family in families.items()
         for run in (family if isinstance(name, str) else sorted(family, key=lambda run: -run.n))
     ]
-
-
-def _estimate_hierarchical(run: RunSpec, learner: HierarchicalLearner) -> Estimate:
-    size = _size(learner)
-    steps = 2 * len(hierarchy_of(run.target).widths) * learner.steps_per_stage
-    seconds_a_step = SECONDS_A_STEP
-    if isinstance(learner, AlgorithmOne) and learner.mode == "exact":
-        steps, seconds_a_step = learner.constants.max_steps, SECONDS_AN_EXACT_STEP
-    if isinstance(learner, AlgorithmOne) and learner.search is not None:
-        steps *= learner.search.guesses
-    stepped = planned_network_flops(run, learner, refined=False)
-    refined = planned_network_flops(run, learner) - stepped
-    seconds = (steps * seconds_a_step + stepped / STEPPED_FLOPS) * (size / 4) + refined / REFINED_FLOPS
-    samples = run.n + run.budget.test_samples
-    memory_bytes = size * 2 * run.dim * samples + _stepped_bytes(learner)
-    if learner.refinement_steps:
-        memory_bytes += refinement_bytes(run.n, run.dim)
-    return Estimate(seconds + 0.05, memory_bytes)
-
-
-def _stepped_bytes(learner: Recipe) -> int:
-    return _size(learner) * 8 * learner.batch_size * learner.width * 10
 
 
 def _estimate_kernel_ridge(run: RunSpec, learner: KernelRidge) -> Estimate:

@@ -13,7 +13,7 @@ from bfc_core.learners.hierarchy_search import fit_by_search, searches
 from bfc_core.learners.kernel_pack import KernelPack
 from bfc_core.learners.network_file import NAME, save_network
 from bfc_core.learners.network_predictor import NetworkPredictor
-from bfc_core.packing import packs_of
+from bfc_core.packing import is_one_program
 from bfc_core.posing import PosedProblems
 from bfc_core.specs import Recipe, Report, RunSpec
 from bfc_core.training.progress import Observer, SilentObserver
@@ -47,7 +47,7 @@ def execute_pack(
         PackInterrupted: ``observer.stop_requested`` answered true; the checkpoint is on disk.
         ResourceLimitExceeded: a run does not fit ``memory_limit_bytes``; it was not started.
     """
-    if len(packs_of(specs, max_members=len(specs))) > 1 and isinstance(specs[0].learner, Recipe):
+    if isinstance(specs[0].learner, Recipe) and not is_one_program(specs):
         raise ValueError("these runs do not share one network shape, recipe, dim and budget")
     if cuda_graphs and not device.startswith("cuda"):
         raise ValueError(f"CUDA graphs need a GPU, and the device is {device}")

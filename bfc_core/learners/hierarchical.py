@@ -24,8 +24,8 @@ from bfc_core.learners.network_predictor import NetworkPredictor
 from bfc_core.learners.pack_samples import joined_samples
 from bfc_core.learners.pack_watch import PackWatch
 from bfc_core.learners.predictor import Fitted, Selection
+from bfc_core.network_cost import fastest_members, members_within
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
-from bfc_core.packing import fastest_members, members_within
 from bfc_core.specs import (
     HierarchicalLearner,
     Hierarchy,
@@ -48,13 +48,16 @@ from bfc_core.training.measuring import (
 )
 from bfc_core.training.members import BATCH_BLOCK, Members
 from bfc_core.training.objective import Objective
-from bfc_core.training.pack_refinement import Task, refined_members
+from bfc_core.training.pack_refinement import RefinedMember, Task, refine_members
 from bfc_core.training.progress import Observer
 from bfc_core.training.refinement import parameters_of
 from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage, can_be_refined, stages_of
 
 MEASUREMENTS_A_STAGE = 8
+
+SPENT = ("flops", "restarts", "restart_kept", "is_refined")
+"""Of a history, what a stage may change before it ends, beside the parameters."""
 
 
 class HierarchicalPack:
@@ -104,10 +107,7 @@ class HierarchicalPack:
         self.depth = max(len(stages) for stages in self.stages)
         self.beginnings = SharedBeginnings(specs, self.hierarchies, self.stages)
         self._together = together or self._members_together()
-        self.total = sum(
-            len(self.beginnings.groups(depth, self._together)) * self.stages[0][depth].steps
-            for depth in range(self.depth)
-        )
+        self.total = sum(self._steps_at(depth) for depth in range(self.depth))
         self.done = 0
         self.networks = EnteringNetworks(self.network, first, device, self.dtype)
         self._lifts = [self.networks.drawn(spec)[0] for spec in specs]
@@ -167,8 +167,11 @@ class HierarchicalPack:
         if resumed is None:
             state = StageState.fresh(members.flat, [h.finite for h in entering], has_plateau=has_plateau)
         else:
-            members.flat.copy_(resumed["flat"])
-            state = StageState.resumed(members.flat, resumed, has_plateau=has_plateau)
+            members.flat.copy_(resumed["current"]["flat"])
+            state = StageState.resumed(members.flat, resumed["current"], has_plateau=has_plateau)
+            # Absent in a checkpoint of an earlier version.
+            for history, saved in zip(entering, resumed.get("members", ()), strict=False):
+                vars(history).update(saved["spent"])
         base = self.done
         gap = max(BATCH_BLOCK, stage.steps // MEASUREMENTS_A_STAGE)
         measured_at = state.step
@@ -187,7 +190,7 @@ class HierarchicalPack:
                 if ending or (here and due):
                     before = began[row] if ending else None
                     self._measure(depth, run, histories, members.flat[row], state.step, before)
-            return self._attend((depth, number), runs, histories, members.flat, state)
+            return self._attend((depth, number), runs, entering, histories, members.flat, state)
 
         if stage.refines:
             self._refine((depth, number), runs, histories, members, state, entering)
@@ -235,27 +238,29 @@ class HierarchicalPack:
         state: StageState,
         entering: list[History],
     ) -> None:
-        """Refine the members together; an interruption starts the stage again, it lasts seconds."""
+        """Refine the members together; an interruption starts those that have not ended again."""
         depth, _ = position
         steps = self.stages[runs[0]][depth].steps
-        if state.step == steps:
-            return
-        as_entered = members.flat.clone()
         tasks = {
             row: Task(self.problems[run], self.stages[run][depth])
             for row, run in enumerate(runs)
-            if bool(state.finite[row]) and self._is_refined(self.stages[run][depth], run)
+            if bool(state.finite[row])
+            and self._is_refined(self.stages[run][depth], run)
+            and not entering[row].is_refined
+            and state.step < steps
         }
 
-        def goes_on() -> bool:
-            return self._attend(position, runs, histories, as_entered, state)
-
-        for row, refined in refined_members(
-            self.network, members, tasks, self.objective, self.recipe.restarts, goes_on
-        ):
-            entering[row].restarts, entering[row].restart_kept = refined.restarts, refined.restart_kept
-            entering[row].spend(refined.flops)
+        def ended(row: int, refined: RefinedMember) -> None:
+            history = entering[row]
+            history.restarts, history.restart_kept = refined.restarts, refined.restart_kept
+            history.spend(refined.flops)
+            history.is_refined = True
             members.flat[row] = refined.flat
+
+        def goes_on() -> bool:
+            return self._attend(position, runs, entering, histories, members.flat, state)
+
+        refine_members(self.network, members, tasks, self.objective, self.recipe.restarts, ended, goes_on)
         state.step = steps
 
     def _is_refined(self, stage: Stage, run: int) -> bool:
@@ -350,6 +355,7 @@ class HierarchicalPack:
         self,
         position: tuple[int, int],
         runs: list[int],
+        entering: list[History],
         histories: dict[str, History],
         flat: Float[Tensor, "e p"],
         state: StageState,
@@ -362,6 +368,13 @@ class HierarchicalPack:
                 "done": self.done,
                 "histories": {key: vars(h) for key, h in histories.items()},
                 "current": state.snapshot(flat),
+                "members": [
+                    {
+                        "key": self.beginnings.key(run, position[0] + 1),
+                        "spent": {name: getattr(history, name) for name in SPENT},
+                    }
+                    for run, history in zip(runs, entering, strict=True)
+                ],
             }
 
         if not self.watch.attend(self.done, self.total, saved):
@@ -376,19 +389,33 @@ class HierarchicalPack:
         state = checkpoints.load() if checkpoints is not None else None
         if state is None:
             return {}, (0, 0), None
-        current, (depth, number) = state["current"], state["position"]
-        self.done = int(state["done"]) - int(current["step"])
         histories = {
             key: History(
                 **{"flops": None} | h | {"flat": h["flat"].to(self.device), "ranks": dict(h["ranks"])}
             )
             for key, h in state["histories"].items()
         }
+        depth, number = state["position"]
+        if not self._is_group(depth, number, state):
+            # An earlier version, or a device with other memory, took other members together: its stages start again.
+            number, state = 0, None
+        self.done = sum(self._steps_at(earlier) for earlier in range(depth))
+        self.done += number * self.stages[0][depth].steps
+        return histories, (depth, number), state
+
+    def _is_group(self, depth: int, number: int, state: dict[str, Any]) -> bool:
+        """Whether the members that a checkpoint has are those of this group here."""
         groups = self.beginnings.groups(depth, self._together)
-        if number >= len(groups) or len(groups[number]) != len(current["flat"]):
-            # An earlier version took other members side by side: the stage starts again.
-            return histories, (depth, 0), None
-        return histories, (depth, number), current
+        if number >= len(groups):
+            return False
+        if "members" not in state:
+            return len(groups[number]) == len(state["current"]["flat"])
+        keys = [self.beginnings.key(run, depth + 1) for run in groups[number]]
+        return keys == [member["key"] for member in state["members"]]
+
+    def _steps_at(self, depth: int) -> int:
+        """Steps of all groups at ``depth``."""
+        return len(self.beginnings.groups(depth, self._together)) * self.stages[0][depth].steps
 
     # ---- results ---------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ class History:
     restarts: int = 0
     restart_kept: int = 0
     """Number of the restart that the network is of; 0 where none led lower, or none was tried."""
+    is_refined: bool = False
+    """Whether the refinement of its stage is behind it."""
 
     def spend(self, flops: int | None) -> None:
         """Add to ``flops``; what is not known makes the sum unknown."""

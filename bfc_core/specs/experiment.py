@@ -156,18 +156,20 @@ class ExperimentSpec(Spec):
 
     def runs(self) -> list[RunSpec]:
         """Every run of the grid, in the order target, learner, dim, n, seed."""
+        # Budgeted once, so that the runs of a learner share one object, as those of a target do.
+        learners = [self.budgeted(learner) for learner in self.all_learners()]
         return [
             RunSpec(
                 target=target,
                 inputs=self.inputs,
-                learner=self.budgeted(learner),
+                learner=learner,
                 n=n,
                 dim=dim,
                 seed=seed,
                 budget=self.budget,
             )
             for target in self._targets()
-            for learner in self.all_learners()
+            for learner in learners
             for dim in self.dim
             for n in self.n
             for seed in self.seeds

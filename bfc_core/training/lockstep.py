@@ -29,14 +29,19 @@ class _Task:
 class Lockstep(Generic[T]):
     """Runs ``askings`` to their ends, together, one a member.
 
-    At most ``together`` are begun and not ended; where one ends, the next begins. ``results`` has what each returned,
-    None where it was not run to its end; ``flops`` what each would have cost alone.
+    At most ``together`` are begun and not ended; where one ends, ``ended`` is told its number and the next begins.
+    ``results`` has what each returned, None where it was not run to its end; ``flops`` what each would have cost alone.
     """
 
-    def __init__(self, askings: Sequence[Asking[T]], together: int | None = None) -> None:
+    def __init__(
+        self,
+        askings: Sequence[Asking[T]],
+        together: int | None = None,
+        ended: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self.results: list[T | None] = [None] * len(askings)
         self.flops = [0] * len(askings)
-        self._together = together or len(askings)
+        self._together, self._ended = together or len(askings), ended
         self._waiting = deque(enumerate(askings))
         self._begun = 0
         self._open: dict[_Task, Question] = {}
@@ -61,6 +66,7 @@ class Lockstep(Generic[T]):
         def ends(result: T) -> None:
             self.results[member] = result
             self._begun -= 1
+            self._ended(member)
 
         return ends
 

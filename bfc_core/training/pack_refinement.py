@@ -1,6 +1,6 @@
 """The refinement of the members of a batched program, with their restarts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -37,38 +37,38 @@ class Task:
     stage: Stage
 
 
-def refined_members(
+def refine_members(
     network: DistilledDenseNet,
     members: Members,
     tasks: dict[int, Task],
     objective: Objective,
     restarts: int,
+    ended: Callable[[int, RefinedMember], None],
     goes_on: Callable[[], bool],
-) -> Iterator[tuple[int, RefinedMember]]:
+) -> None:
     """Refine the rows of ``members`` that ``tasks`` names, each on its own samples as its stage says, in float64.
 
-    Only a member's own numbers are read, so the members beside it change nothing. ``goes_on`` is asked often and ends
-    it by answering false: what has not ended then is left out.
+    Only a member's own numbers are read, so the members beside it change nothing. ``ended`` is told of each as it ends.
+    ``goes_on`` is asked often and ends it by answering false: of what has not ended then nothing is told.
     """
     if not tasks:
         return
+    rows = list(tasks)
 
     def refined(row: int, task: Task) -> Asking[tuple[Float[Tensor, " p"], int, int]]:
         # Begun late: what it makes of its rows takes memory.
         refinement = _refinement(network, members, row, task, objective)
-        entered = members.flat[row].double()
-        return (
-            yield from refined_with_restarts(
-                refinement, entered, task.stage.steps, restarts, members.seeds[row]
-            )
-        )
+        entered, seed = members.flat[row].double(), members.seeds[row]
+        return (yield from refined_with_restarts(refinement, entered, task.stage.steps, restarts, seed))
+
+    def tell(number: int) -> None:
+        result = lockstep.results[number]
+        assert result is not None
+        ended(rows[number], RefinedMember(*result, lockstep.flops[number]))
 
     together = min(_together(network, task.stage, members.rows[row]) for row, task in tasks.items())
-    lockstep = Lockstep([refined(row, task) for row, task in tasks.items()], together)
+    lockstep = Lockstep([refined(row, task) for row, task in tasks.items()], together, tell)
     lockstep.run(goes_on)
-    for row, result, flops in zip(tasks, lockstep.results, lockstep.flops, strict=True):
-        if result is not None:
-            yield row, RefinedMember(*result, flops)
 
 
 def _together(network: DistilledDenseNet, stage: Stage, rows: int) -> int:

@@ -4,15 +4,14 @@ import itertools
 
 import pytest
 
+from bfc_core.network_cost import MAX_MEMBERS, fastest_members, sample_bytes, step_bytes, stepped_bytes
 from bfc_core.packing import (
-    MAX_MEMBERS,
     MAX_SHORT_MEMBERS,
+    SHORT_PACK_BYTES,
     SHORT_PACK_SECONDS,
     estimate_pack,
     estimate_run,
     packs_of,
-    sample_bytes,
-    step_bytes,
 )
 from bfc_core.specs import ExperimentSpec
 
@@ -85,7 +84,7 @@ def test_short_networks_share_a_pack_up_to_an_estimate() -> None:
     """Long ones too, but no more of them than are stepped together."""
     learners = [{"kind": "algorithm_1"}, {"kind": "layerwise"}]
     for steps in (1, 20, 200, 5000):
-        budget = {"steps_per_stage": steps}
+        budget = {"steps_per_stage": steps, "test_samples": 100}
         packs = packs_of(grid(learners=learners, n=[64, 512], dim=10, seeds=60, budget=budget).runs())
         for pack in packs:
             assert estimate_pack(pack).seconds <= SHORT_PACK_SECONDS or len(pack) <= MAX_MEMBERS
@@ -93,6 +92,54 @@ def test_short_networks_share_a_pack_up_to_an_estimate() -> None:
             more = estimate_pack([*pack, *packs[-1][-3:]]).seconds > SHORT_PACK_SECONDS
             assert pack is packs[-1] or len(pack) + 3 > (MAX_MEMBERS if more else MAX_SHORT_MEMBERS)
         assert (len(packs[0]) > MAX_MEMBERS) == (steps <= 200)
+
+
+def test_a_pack_grows_no_larger_than_a_share_of_memory() -> None:
+    """Rows of many numbers, then networks of many parameters."""
+    for changes in (
+        {"n": 100_000, "dim": 50},
+        {"n": 64, "dim": 200, "learners": [{"kind": "joint", "width": 1000}]},
+    ):
+        budget = {"steps_per_stage": 1, "test_samples": 100}
+        fields = {"learners": [{"kind": "joint"}], "budget": budget, "seeds": 128} | changes
+        packs = packs_of(grid(**fields).runs())
+        assert len(packs) > 3
+        for pack in packs:
+            stepped = fastest_members(pack[0], pack[0].learner) * stepped_bytes(pack[0].learner)
+            assert estimate_pack(pack).memory_bytes < SHORT_PACK_BYTES + stepped or len(pack) <= MAX_MEMBERS
+
+
+@pytest.mark.parametrize("kind", ["joint", "linear"])
+def test_a_pack_takes_a_share_of_the_seconds_that_its_budget_leaves_it(kind: str) -> None:
+    sizes = []
+    for seconds in (None, 4, 1):
+        budget = {"steps_per_stage": 1, "test_samples": 100, "seconds": seconds}
+        packs = packs_of(grid(learners=[{"kind": kind}], n=64, dim=6, seeds=256, budget=budget).runs())
+        sizes.append(len(packs[0]))
+        limit = SHORT_PACK_SECONDS if seconds is None else seconds / 4
+        assert all(estimate_pack(pack).seconds <= limit or len(pack) <= MAX_MEMBERS for pack in packs)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+
+
+def test_as_many_long_runs_share_a_pack_as_are_asked_for() -> None:
+    spec = grid(learners=[{"kind": "joint"}], n=64, dim=6, seeds=40, budget={"steps_per_stage": 5000})
+    for most, sizes in ((None, [16, 16, 8]), (8, [8] * 5), (32, [32, 8])):
+        assert [len(pack) for pack in packs_of(spec.runs(), most)] == sizes
+
+
+def test_a_search_for_restarts_is_foreseen() -> None:
+    """A refinement that ends at a floor tries all of them, and takes several times as long."""
+
+    def seconds(kind: str, **target: object) -> float:
+        fields = {"learners": [{"kind": kind}], "n": 2000, "dim": 10, "seeds": 1}
+        target = {"kind": "hierarchical_quadratic"} | target
+        return estimate_run(grid(target=target, budget={"steps_per_stage": 1}, **fields).runs()[0]).seconds
+
+    plain = seconds("algorithm_1")
+    assert seconds("algorithm_1", label_noise=0.1) > 2 * plain
+    assert seconds("algorithm_1", misspecification=0.1) > 2 * plain
+    assert seconds("algorithm_1", task="classification") > 2 * plain
 
 
 def test_a_pack_of_short_networks_holds_the_arrays_of_those_that_are_stepped_together() -> None:
@@ -114,7 +161,7 @@ def test_the_size_of_packs_can_be_limited_down_to_one() -> None:
 
 def filled(pack) -> int:
     """What a pack puts on its device: the samples of each (n, seed) once, the arrays of a step for every run."""
-    samples = {(run.n, run.seed, run.target.canonical_json()): sample_bytes(run) for run in pack}
+    samples = {(run.n, run.seed, run.target.canonical_json()): sample_bytes(run, run.learner) for run in pack}
     return sum(samples.values()) + sum(step_bytes(run, run.learner) for run in pack)
 
 
@@ -169,7 +216,7 @@ def test_samples_are_counted_in_the_precision_they_train_in(task: str, numbers: 
             dim=8,
             seeds=1,
         ).runs()
-        assert sample_bytes(run) == size * numbers * 100
+        assert sample_bytes(run, run.learner) == size * numbers * 100
 
 
 def test_runs_of_one_seed_stay_together_whatever_n() -> None:

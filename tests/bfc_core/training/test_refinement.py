@@ -1,22 +1,26 @@
 """Gauss–Newton refinement: it finds a nearby target exactly, never makes things worse, and knows when to refrain."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from bfc_core.checkpoint import CheckpointFolder
 from bfc_core.errors import PackInterrupted
+from bfc_core.network_cost import MAX_MEMBERS
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
-from bfc_core.packing import MAX_MEMBERS, packs_of
+from bfc_core.packing import packs_of
 from bfc_core.run import execute_pack
 from bfc_core.seeding import generator_for
 from bfc_core.specs import ExperimentSpec, HierarchicalQuadratic, Report, RunSpec, hierarchy_of
-from bfc_core.training.lockstep import alone
+from bfc_core.training import pack_refinement
+from bfc_core.training.lockstep import Lockstep, alone
 from bfc_core.training.objective import Objective
 from bfc_core.training.progress import SilentObserver
 from bfc_core.training.refinement import Refinement, parameters_of
-from bfc_core.training.schedule import can_be_refined
+from bfc_core.training.schedule import can_be_refined, refinement_bytes
 
 TWO_LEVELS = HierarchicalQuadratic(kind="hierarchical_quadratic", widths=(2, 1), alphas=(1.0, 0.3))
 
@@ -184,38 +188,104 @@ def test_all_arms_of_a_pack_are_refined_together_and_each_as_alone() -> None:
         assert report.flops == single.flops
 
 
-class InterruptedInRefinement(SilentObserver):
-    """Stops a pack where only the 200 steps of its refinement are left: not as it gets there, but once it is there."""
+class Interrupted(SilentObserver):
+    """Stops a pack where only the 200 steps of its refinement are left, once it has been asked there so often."""
 
-    def __init__(self) -> None:
-        self.times = 0
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.seen: list[int] = []
+        self.total = 0
 
     def progressed(self, step: int, steps: int) -> None:
-        self.times += step == steps - 200
+        self.seen.append(step)
+        self.total = steps
+        self.left -= step == steps - 200
 
     def stop_requested(self) -> bool:
-        return self.times > 1
+        return self.left < 0
 
 
-def test_a_pack_whose_members_were_refined_in_other_company_before_goes_on(
+def interrupted(pack: list[RunSpec], times: int, folder: Path) -> dict[str, Any]:
+    """The checkpoint of a pack that was interrupted within its refinement."""
+    with pytest.raises(PackInterrupted):
+        execute_pack(pack, Interrupted(times), checkpoints=CheckpointFolder(folder))
+    saved = CheckpointFolder(folder).load()
+    assert saved is not None
+    assert saved["position"] == [4, 0]
+    return saved
+
+
+def known(report: Report) -> dict[str, object]:
+    return report.model_dump(exclude={"seconds", "solve_seconds"})
+
+
+def test_who_has_been_refined_before_an_interruption_is_not_refined_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint of a version that refined 16 members at a time, the second sixteen of them just now."""
+    """What it took is not forgotten either, and progress never passes its end."""
+    monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
+    learners = [{"kind": kind, "width": 8} for kind in ("algorithm_1", "layerwise")]
+    pack = runs(seeds=3, learners=learners, budget={"steps_per_stage": 50})
+    whole = [known(report) for report in execute_pack(pack)]
+    counts = set()
+    for times in (1, 15, 60):
+        saved = interrupted(pack, times, tmp_path / str(times))
+        counts.add(sum(member["spent"]["is_refined"] for member in saved["members"]))
+        observer = Interrupted(10**9)
+        folder = CheckpointFolder(tmp_path / "then" / str(times), (tmp_path / str(times),))
+        assert [known(report) for report in execute_pack(pack, observer, checkpoints=folder)] == whole
+        assert observer.seen == sorted(observer.seen)
+        assert observer.seen[0] == observer.total - 200
+        assert observer.seen[-1] == observer.total
+    assert min(counts) == 0
+    assert 0 < max(counts) < 9
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("members", [2, 3])
+def test_a_pack_whose_members_stood_in_other_company_goes_on(
+    number: int, members: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that refined 16 at a time, or arm by arm, left checkpoints; so does a GPU with other memory."""
     monkeypatch.setattr("bfc_core.learners.pack_watch.POLL_SECONDS", 0.0)
     pack = runs(seeds=3, learners=[{"kind": "algorithm_1", "width": 8}], budget={"steps_per_stage": 50})
-    whole = execute_pack(pack)
+    whole = [known(report) for report in execute_pack(pack)]
+    saved = interrupted(pack, 1, tmp_path / "1")
+    saved["position"] = [4, number]
+    saved["current"] = {
+        name: value[:members] if isinstance(value, torch.Tensor) else value
+        for name, value in saved["current"].items()
+    }
+    for told in (saved["members"][:members], saved["members"][::-1][:members], None):
+        changed = saved | {"members": told}
+        if told is None:
+            del changed["members"]
+        folder = tmp_path / str(told is None) / str(told and told[0]["key"])
+        CheckpointFolder(folder).save(1, changed)
+        resumed = execute_pack(pack, checkpoints=CheckpointFolder(folder / "then", (folder,)))
+        assert [known(report) for report in resumed] == whole
+
+
+def test_no_more_members_are_begun_than_their_rows_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest of them decides; the arms are one group, which is what the lockstep is given."""
+    given = []
+
+    class Watched(Lockstep):  # type: ignore[type-arg]
+        def __init__(self, askings: list[Any], together: int, ended: Callable[[int], None]) -> None:
+            given.append((len(askings), together))
+            super().__init__(askings, together, ended)
+
+    monkeypatch.setattr(pack_refinement, "Lockstep", Watched)
+    monkeypatch.setattr(pack_refinement, "TOGETHER_BYTES", 3 * refinement_bytes(600, 6))
+    learners = [{"kind": kind, "width": 8} for kind in ("algorithm_1", "layerwise")]
+    execute_pack(runs(seeds=2, n=[300, 600], learners=learners, budget={"steps_per_stage": 1}))
+    assert given == [(12, 3)]
+
+
+def test_a_pack_may_have_more_long_runs_than_are_stepped_together() -> None:
+    """As one that was planned for a GPU has, or with a larger BFC_PACK_MEMBERS."""
+    pack = runs(seeds=40, learners=[{"kind": "joint", "width": 8}], budget={"steps_per_stage": 5000})
+    assert len(packs_of(pack)) == 3
+    (whole,) = packs_of(pack, gpu_memory_bytes=2**30)
     with pytest.raises(PackInterrupted):
-        execute_pack(pack, InterruptedInRefinement(), checkpoints=CheckpointFolder(tmp_path / "1"))
-    saved = CheckpointFolder(tmp_path / "1").load()
-    assert saved is not None
-    depth, number = saved["position"]
-    assert (depth, number) == (4, 0)
-    for position, members in (((depth, 1), 3), ((depth, 0), 2), ((depth, 0), 3)):
-        current = {
-            name: value[:members] if isinstance(value, torch.Tensor) else value
-            for name, value in saved["current"].items()
-        }
-        folder = tmp_path / f"{position[1]} of {members}"
-        CheckpointFolder(folder).save(1, saved | {"position": list(position), "current": current})
-        resumed = execute_pack(pack, checkpoints=CheckpointFolder(tmp_path / "2", (folder,)))
-        assert [report.metrics for report in resumed] == [report.metrics for report in whole]
+        execute_pack(whole, Interrupted(-1))

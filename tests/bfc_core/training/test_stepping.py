@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bfc_core.packing import CACHE_BYTES, MAX_MEMBERS, fastest_members, members_within, packs_of, step_bytes
+from bfc_core.network_cost import CACHE_BYTES, MAX_MEMBERS, fastest_members, members_within, step_bytes
+from bfc_core.packing import packs_of
 from bfc_core.run import execute_pack
 from bfc_core.seeding import generator_for
 from bfc_core.specs import ExperimentSpec, RunSpec
