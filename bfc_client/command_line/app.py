@@ -157,8 +157,9 @@ def submit(
                 json_to_stdout(plan)
                 return
             table_to_stdout(plan_table(plan))
+            new = plan.cells - plan.reused_cells
             to_stdout(
-                f"{plan.cells} runs in {plan.packs} packs, about {number(plan.estimated_seconds)} s on one core, "
+                f"{new} runs in {plan.packs} packs, about {number(plan.estimated_seconds)} s on one core, "
                 f"at most {bytes_in_words(plan.estimated_memory_bytes)} at once"
             )
             if plan.reused_cells:

@@ -9,7 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bfc_core.statistics.complexity import Crossing, Errors, meets, sample_complexity
+from bfc_core.statistics.complexity import (
+    CONFIDENCE,
+    Errors,
+    SampleComplexity,
+    meets,
+    sample_complexity,
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,10 @@ def next_ask(errors: Errors, aim: Aim) -> Ask | None:
     beyond = _beyond_an_open_end(errors, aim, below, above)
     if beyond is not None:
         return Ask((beyond,), seeds)
-    if seeds >= aim.most_seeds or interval_doublings(errors, aim) <= aim.widest_interval:
+    enough = min(aim.most_seeds, seeds_to_see(aim.delta))
+    if seeds >= aim.most_seeds or (seeds >= enough and is_settled(errors, aim)):
         return None
-    return Ask(ends, min(aim.most_seeds, 2 * seeds))
+    return Ask(ends, min(aim.most_seeds, max(2 * seeds, enough)))
 
 
 def bracket(errors: Errors, aim: Aim) -> tuple[int, int]:
@@ -65,9 +72,28 @@ def bracket(errors: Errors, aim: Aim) -> tuple[int, int]:
     return below, above
 
 
+def seeds_to_see(delta: float) -> int:
+    """Seeds with fewer of which the share 1 − δ is all of them, so that their bootstrap says too little."""
+    return math.ceil(1 / delta - 1e-9)
+
+
+def is_settled(errors: Errors, aim: Aim) -> bool:
+    """Whether more seeds would change nothing: the interval is as narrow as asked, or all of it is beyond the grid.
+
+    It is beyond where ε is missed at the largest size, or met at the smallest, in 95 % of the resamples.
+    """
+    assert aim.widest_interval is not None
+    found = _estimate(errors, aim)
+    end = aim.grid[-1] if found.first.censored == "above" else aim.grid[0]
+    if found.first.censored is not None and errors.get(end):
+        beyond = math.inf if found.first.censored == "above" else 0.0
+        return float((found.draws == beyond).mean()) >= CONFIDENCE
+    return interval_doublings(errors, aim) <= aim.widest_interval
+
+
 def interval_doublings(errors: Errors, aim: Aim) -> float:
     """How many doublings of n the 95 % interval of the first crossing spans; infinite where an end is open."""
-    found = _first_crossing(errors, aim)
+    found = _estimate(errors, aim).first
     if found.low is None or found.high is None:
         return math.inf
     return math.log2(found.high / found.low)
@@ -75,7 +101,7 @@ def interval_doublings(errors: Errors, aim: Aim) -> float:
 
 def _beyond_an_open_end(errors: Errors, aim: Aim, below: int, above: int) -> int | None:
     """The next size outwards where the interval is open only because nothing was run there."""
-    found = _first_crossing(errors, aim)
+    found = _estimate(errors, aim).first
     if found.high is None:
         further = [n for n in aim.grid[above + 1 :] if n not in errors]
         if further:
@@ -87,5 +113,5 @@ def _beyond_an_open_end(errors: Errors, aim: Aim, below: int, above: int) -> int
     return None
 
 
-def _first_crossing(errors: Errors, aim: Aim) -> Crossing:
-    return sample_complexity({n: of_n for n, of_n in errors.items() if of_n}, aim.eps, aim.delta).first
+def _estimate(errors: Errors, aim: Aim) -> SampleComplexity:
+    return sample_complexity({n: of_n for n, of_n in errors.items() if of_n}, aim.eps, aim.delta)

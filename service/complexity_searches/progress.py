@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from bfc_core.specs import ComplexitySpec, ExperimentSpec
 from bfc_core.specs.learners import label_of
 from bfc_core.statistics.aggregation import Row
-from bfc_core.statistics.bracketing import Aim, interval_doublings, next_ask
+from bfc_core.statistics.bracketing import Aim, is_settled, next_ask
 from service.api_keys.quotas import check_quotas
 from service.api_keys.repository import held_key
 from service.auth import Principal
@@ -191,7 +191,13 @@ def _next_round(session: Session, search: ComplexitySearch, settings: Settings) 
         _end(session, search, ComplexitySearchStatus.SUCCEEDED, _why_too_wide(results, spec))
         return []
     spent = runs_of(session, search.id)
-    if spent + sum(experiment.cell_count() for _, _, experiment in asked) > spec.max_runs:
+    known = {key: {(row.spec.n, row.spec.seed) for row in rows} for key, rows in results.items()}
+    new = sum(
+        (run.n, run.seed) not in known.get((learner, dim), ())
+        for learner, dim, experiment in asked
+        for run in experiment.runs()
+    )
+    if spent + new > spec.max_runs:
         text = f"{spent} of max_runs = {spec.max_runs} are spent; some brackets are wider than asked"
         _end(session, search, ComplexitySearchStatus.SUCCEEDED, text)
         return []
@@ -228,7 +234,7 @@ def _why_too_wide(results: Mapping[tuple[int, int], Sequence[Row]], spec: Comple
     wide = [
         f"{label_of(rows[0].spec.learner)} at dim {dim}"
         for (_, dim), rows in results.items()
-        if interval_doublings(_errors(rows, spec), aim) > spec.widest_interval
+        if not is_settled(_errors(rows, spec), aim)
     ]
     if not wide:
         return None

@@ -6,19 +6,21 @@ them is when work ends early, or goes on because a minimum is not good enough.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import median
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from bfc_core.packing import estimate_run, planned_flops
-from bfc_core.specs import RunSpec
+from bfc_core.specs import Recipe, RunSpec
 from service.models import Report, Run, RunStatus
 
-NEWEST = 200
-"""Finished runs of a kind that are looked at: the present machine and code count, not last year's."""
+NEWEST, OF_A_PACK = 200, 10
+"""Finished runs of a kind that are looked at, and how many of one pack: the present machine and code count, not last
+year's, and not one busy moment of it."""
 
 LEAST = 5
 """Below so many a median says little, and the estimate stands as it is."""
@@ -32,7 +34,7 @@ class Calibration:
     """Median of seconds taken (FLOPs counted) over those estimated."""
 
     runs: int
-    """Finished runs that were looked at."""
+    """Finished runs that were looked at; networks of one pack share its seconds and count as one."""
 
     median_error: float
     """e: half of these runs took between 1 / (1 + e) and 1 + e times the corrected estimate."""
@@ -54,15 +56,36 @@ def calibrations(session: Session, kinds: Iterable[str]) -> dict[str, Calibratio
 
 def _ratios(session: Session, kind: str) -> tuple[list[float], list[float]]:
     """What finished runs took over what was estimated: of their seconds, and of their FLOPs where they counted."""
-    rows = session.execute(
-        select(Run.spec, Report.seconds, Report.flops)
+    order = Report.created_at.desc(), Run.id
+    newest = (
+        select(
+            Run.spec,
+            Run.pack_id,
+            Report.seconds,
+            Report.flops,
+            Report.created_at,
+            Run.id,
+            func.row_number().over(partition_by=Run.pack_id, order_by=order).label("place"),
+        )
         .join(Report, Report.run_id == Run.id)
         .where(Run.learner_kind == kind, Run.status == RunStatus.SUCCEEDED, Report.seconds > 0)
-        .order_by(Report.created_at.desc(), Run.id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(newest.c.spec, newest.c.pack_id, newest.c.seconds, newest.c.flops)
+        .where(newest.c.place <= OF_A_PACK)
+        .order_by(newest.c.created_at.desc(), newest.c.id)
         .limit(NEWEST)
     ).all()
     specs = [RunSpec.model_validate(row.spec) for row in rows]
-    seconds = [row.seconds / estimate_run(spec).seconds for row, spec in zip(rows, specs, strict=True)]
+    measured: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
+    for place, (row, spec) in enumerate(zip(rows, specs, strict=True)):
+        # Kernel runs are timed one by one: each is a measurement of its own.
+        key = row.pack_id if isinstance(spec.learner, Recipe) else -1 - place
+        measured[key].append((row.seconds, estimate_run(spec).seconds))
+    seconds = [
+        sum(took for took, _ in each) / sum(planned for _, planned in each) for each in measured.values()
+    ]
     flops = [
         row.flops / planned
         for row, spec in zip(rows, specs, strict=True)

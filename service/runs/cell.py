@@ -1,12 +1,12 @@
 """What a run computes, as a hash: equal cells need not be computed twice."""
 
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from bfc_core.specs import RunSpec
+from bfc_core.specs import Budget, RunSpec
 
 
 @cache
@@ -23,8 +23,17 @@ def code_version() -> str:
 
 
 def cell_hash(run: RunSpec) -> str:
-    """SHA-256 (hex) over the canonical spec and the code version."""
-    return hashlib.sha256(f"{code_version()}\0{run.canonical_json()}".encode()).hexdigest()
+    """SHA-256 (hex) over the code version and the canonical spec, without what changes no number of a report.
+
+    That is how long a pack may take, and the steps a stage of the budget, which a run's learner has as its own.
+    """
+    computed = run.model_copy(update={"budget": _computed(run.budget)})
+    return hashlib.sha256(f"{code_version()}\0{computed.canonical_json()}".encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _computed(budget: Budget) -> Budget:
+    return budget.model_copy(update={"seconds": None, "steps_per_stage": None})
 
 
 def _sources(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:

@@ -92,3 +92,23 @@ def test_flops_are_corrected_by_the_runs_that_counted_them(api: Api) -> None:
     assert five["calibration"]["flops"] == {"factor": 3.0, "runs": 5, "median_error": 0.0}
     assert five["calibration"]["factor"] == pytest.approx(2.0)
     assert five["estimated_flops"] == 3 * counted["estimated_flops"]
+
+
+def test_networks_of_one_pack_are_one_measurement(api: Api) -> None:
+    """They share its seconds: many runs of one busy moment say no more than one, and hide no other pack."""
+    learner = {"kind": "joint", "width": 9}
+
+    def taking(factor: float):
+        def report_of(run: RunSpec) -> Report:
+            seconds = factor * estimate_run(run).seconds
+            return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=0.5), seconds=seconds)
+
+        return report_of
+
+    for number, factor in enumerate((2.0, 2.0, 2.0, 3.0, 1.0)):
+        assert plan(api, spec(5000, 1, learner))["learners"][0]["calibration"] is None
+        api.submitted(**spec(4000 + 50 * number, 40 if factor == 1.0 else 2, learner))
+        api.finish_all(taking(factor))
+    calibration = plan(api, spec(5000, 1, learner))["learners"][0]["calibration"]
+    assert calibration["factor"] == pytest.approx(2.0)
+    assert calibration["runs"] == 5

@@ -155,7 +155,8 @@ def test_seeds_are_added_until_the_interval_is_narrow_or_they_are_spent(api: Api
 
     asked = {"learners": [KERNEL], "seeds": 3, "max_seeds": 12}
     wide = followed(api, posted(api, dim=13, widest_interval=20, **asked), noisy)
-    assert (wide["message"], wide["full_grid_runs"]) == (None, len(GRID) * 3)
+    # With three seeds the share 1 − δ = 0.8 is all of them: their interval is not believed, however narrow it is.
+    assert (wide["message"], wide["full_grid_runs"]) == (None, len(GRID) * 6)
     spent = followed(api, posted(api, dim=14, widest_interval=1e-9, **asked), noisy)
     assert spent["status"] == "succeeded"
     assert spent["message"] == (
@@ -164,6 +165,40 @@ def test_seeds_are_added_until_the_interval_is_narrow_or_they_are_spent(api: Api
     )
     assert spent["full_grid_runs"] == len(GRID) * 12, "with as many seeds as were used"
     assert spent["runs"] < spent["full_grid_runs"]
+
+
+def test_an_answer_beyond_the_grid_needs_no_further_seeds(api: Api) -> None:
+    """No number of them closes an interval that is open because nothing larger, or smaller, was to be run."""
+
+    def never(_: RunSpec) -> Report:
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=0.9), seconds=1)
+
+    def at_once(_: RunSpec) -> Report:
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=0.01), seconds=1)
+
+    asked = {"learners": [KERNEL], "seeds": 5, "max_seeds": 40, "widest_interval": 0.5}
+    for dim, report_of, censored in ((21, never, "above"), (22, at_once, "below")):
+        found = followed(api, posted(api, dim=dim, **asked), report_of)
+        assert (found["status"], found["message"]) == ("succeeded", None)
+        assert found["full_grid_runs"] == len(GRID) * 5
+        assert found["cells"][0]["first"]["censored"] == censored
+
+
+def test_runs_that_a_round_asks_for_again_are_spent_once(api: Api) -> None:
+    """A round that adds seeds names those that have run: with as many runs as all of it takes, it ends there."""
+
+    def noisy(run: RunSpec) -> Report:
+        nmse = 0.1 * (100 / run.n) ** 2 * (1 + 0.5 * (run.seed % 3))
+        return Report(outcome=Outcome.SUCCEEDED, metrics=Metrics(nmse=nmse), seconds=1)
+
+    asked = {"learners": [KERNEL], "seeds": 5, "max_seeds": 20, "widest_interval": 1e-9}
+    free = followed(api, posted(api, dim=23, **asked), noisy)
+    assert "max_seeds" in free["message"]
+    bound = followed(api, posted(api, dim=24, max_runs=free["runs"], **asked), noisy)
+    assert (bound["runs"], bound["message"]) == (free["runs"], free["message"].replace("dim 23", "dim 24"))
+    less = followed(api, posted(api, dim=25, max_runs=free["runs"] - 1, **asked), noisy)
+    assert less["runs"] < free["runs"]
+    assert "max_runs" in less["message"]
 
 
 def test_a_search_that_does_not_fit_any_more_fails_and_keeps_no_other_from_going_on(api: Api) -> None:

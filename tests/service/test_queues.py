@@ -89,6 +89,8 @@ def test_networks_wait_for_gpus_and_the_rest_for_cores(split) -> None:
 MANY = SMALL | {
     "learners": [{"kind": "joint", "width": 40}, {"kind": "kernel_ridge", "kernel": {"kind": "rbf"}}],
     "seeds": 60,
+    # Long enough that on a CPU a pack has those that are stepped together, and no more.
+    "budget": {"steps_per_stage": 5000, "test_samples": 200},
 }
 
 

@@ -65,6 +65,23 @@ def test_an_extended_axis_runs_only_what_is_new(api: Api) -> None:
     assert api.get(f"/v1/experiments/{wider['id']}").json()["status"] == "succeeded"
 
 
+def test_what_changes_no_number_keeps_no_answer_from_being_reused(api: Api) -> None:
+    """How long a pack may take, and the steps a stage, which the learner has whoever named them; not the test rows."""
+    learner = {"kind": "joint", "steps_per_stage": 20}
+    spec = of("alike", learners=[learner], budget={"test_samples": 64})
+    post(api, spec)
+    api.finish_all()
+    for budget, reused in (
+        ({"test_samples": 64, "seconds": 1000}, 2),
+        ({"test_samples": 64, "steps_per_stage": 20}, 2),
+        ({"test_samples": 64, "steps_per_stage": 21}, 0),
+        ({"test_samples": 65}, 0),
+        ({"test_samples": 64, "keep_predictor": True}, 0),
+    ):
+        plan = post(api, spec | {"budget": budget}, dry_run=True).json()
+        assert plan["reused_cells"] == reused, budget
+
+
 def test_force_computes_anew(api: Api) -> None:
     spec = of("forced")
     post(api, spec)

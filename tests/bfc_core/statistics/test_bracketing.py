@@ -78,6 +78,30 @@ def test_an_open_end_is_closed_by_the_next_size_before_seeds_are_spent() -> None
     assert {ask.seeds for ask in asked} == {5}
 
 
+@pytest.mark.parametrize(("delta", "least"), [(0.2, 5), (0.1, 10), (0.05, 20)])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_interval_of_fewer_seeds_than_see_delta_is_not_believed(delta, least, seeds) -> None:
+    """One seed's bootstrap has no width at all; with δ = 0.05 the quantile of up to 20 seeds is their maximum."""
+    error = power_law(700.0, spread=0.1)
+    errors, _ = searched(error, aim(delta=delta, seeds=seeds, most_seeds=100, widest_interval=9.0))
+    assert least <= max(map(len, errors.values())) <= 2 * least
+    errors, _ = searched(error, aim(delta=delta, seeds=seeds, most_seeds=3, widest_interval=9.0))
+    assert max(map(len, errors.values())) == 3
+
+
+@pytest.mark.parametrize("star", [1e9, 1.0])
+def test_seeds_are_not_spent_on_an_answer_beyond_the_grid(star) -> None:
+    errors, _ = searched(power_law(star), aim(most_seeds=100, widest_interval=0.5))
+    assert max(map(len, errors.values())) == 5
+
+
+def test_seeds_are_spent_where_it_is_open_whether_the_answer_is_beyond_the_grid() -> None:
+    """Half of the seeds meet ε at the largest size."""
+    error = power_law(GRID[-1], spread=1.0)
+    errors, _ = searched(error, aim(delta=0.5, most_seeds=40, widest_interval=0.01))
+    assert len(errors[GRID[-1]]) == 40
+
+
 def test_it_ends_at_the_most_seeds_however_wide_the_interval_is() -> None:
     errors, asked = searched(power_law(700.0, spread=1.5), aim(most_seeds=8, widest_interval=0.01))
     assert max(ask.seeds for ask in asked) == 8
