@@ -118,12 +118,14 @@ class Settings(BaseSettings):
     )
 
     pack_members: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="most runs of a pack; as many as are fastest where null. 1 packs nothing"
+        default=None,
+        description="most runs of a pack, however long they are. Null: as many networks as are fastest, and more "
+        "while a pack is short. 1 packs nothing",
     )
     network_pack_bytes: Annotated[Bytes | None, BeforeValidator(_nothing_where_empty)] = Field(
         default=None,
         description="memory of the device that trains networks which one pack of them may fill: half of a GPU's. "
-        "Null: packs have the size that is fastest on a CPU. Of the API, and the same for all of them",
+        "Null: packs have the sizes for a CPU. Of the API, and the same for all of them",
     )
 
     # Lifecycle

@@ -51,7 +51,7 @@ class Bench:
                 session,
                 spec,
                 runs,
-                packs_of(runs),
+                packs_of(runs, 16),
                 owner="tester",
                 queue="train.cpu",
                 republish_first=timedelta(seconds=5),

@@ -157,7 +157,7 @@ class Deployment:
                 session,
                 spec,
                 runs,
-                packs_of(runs),
+                packs_of(runs, 16),
                 owner="tester",
                 queue=self.settings.queue,
                 republish_first=self.settings.republish_first,

@@ -47,7 +47,7 @@ def test_whatever_a_step_writes_by_a_product_is_so_aligned(precision: str) -> No
     runs = spec.runs()
     pack = HierarchicalPack(runs, [pose(run) for run in runs], SilentObserver(), "cpu", None)
     stage = pack.stages[0][0]
-    entering = [pack._entering(0, run, stage, {}) for run in range(3)]
+    entering = [pack._entering(0, run, {}) for run in range(3)]
     members = pack._members([0, 1, 2], entering)
     adam = Adam.fresh(members.flat)
     steps = Steps(pack.network, members, pack._data, stage, pack.recipe, pack.objective, adam)
