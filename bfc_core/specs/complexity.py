@@ -26,7 +26,7 @@ class ComplexitySpec(Spec):
 
     The grid is n_min · 2^(k / points_per_doubling) up to n_max. Every size that is asked for is run with ``seeds``
     seeds; where ``widest_interval`` is given, the ends of the bracket get more seeds, up to ``max_seeds``, until the
-    95 % interval of n* spans no more than so many doublings.
+    95 % interval of n* spans no more than so many doublings, and at least 1/δ of them.
     """
 
     spec_version: Literal[1] = SPEC_VERSION

@@ -60,7 +60,10 @@ class CalibrationRead(BaseModel):
     factor: float = Field(
         description="by which the estimate was multiplied: median of seconds taken over estimated"
     )
-    runs: int = Field(description="newest succeeded runs of this kind that were looked at")
+    runs: int = Field(
+        description="newest succeeded runs of this kind that were looked at; networks of one pack share its "
+        "seconds and count as one"
+    )
     flops: FlopsCalibrationRead | None = Field(description="null while fewer than five runs have counted")
     median_error: float = Field(
         description="e: half of those runs took between 1 / (1 + e) and 1 + e times the corrected estimate"
