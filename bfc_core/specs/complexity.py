@@ -8,6 +8,8 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -44,7 +46,7 @@ class ComplexitySpec(Spec):
     delta: Annotated[float, Field(gt=0, lt=1, description="share of seeds that may miss it")] = 0.2
     metric: Literal["nmse", "error"] = "nmse"
     n_min: Samples = 64
-    n_max: Samples = 4096
+    n_max: Annotated[Samples, Field(validate_default=True)] = 4096
     points_per_doubling: Annotated[int, Field(ge=1, le=8)] = 1
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS, description="seeds at every size")] = 5
     max_seeds: Annotated[
@@ -58,14 +60,32 @@ class ComplexitySpec(Spec):
     ] = 10_000
     budget: Budget = Budget()
 
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if self.n_min >= self.n_max:
+    @field_validator("n_max")
+    @classmethod
+    def _there_is_a_grid(cls, n_max: int, info: ValidationInfo) -> int:
+        if info.data.get("n_min", 0) >= n_max:
             raise ValueError("n_min must be smaller than n_max")
-        if self.max_seeds is not None and self.max_seeds < self.seeds:
+        return n_max
+
+    @field_validator("max_seeds")
+    @classmethod
+    def _seeds_are_added(cls, max_seeds: int | None, info: ValidationInfo) -> int | None:
+        if max_seeds is not None and max_seeds < info.data.get("seeds", 0):
             raise ValueError("max_seeds must not be smaller than seeds")
-        if self.widest_interval is not None and self.most_seeds == self.seeds:
+        return max_seeds
+
+    @field_validator("widest_interval")
+    @classmethod
+    def _more_seeds_are_allowed(cls, widest: float | None, info: ValidationInfo) -> float | None:
+        known = info.data
+        if widest is None or not {"seeds", "max_seeds"} <= known.keys():
+            return widest
+        if known["max_seeds"] in {None, known["seeds"]}:
             raise ValueError("widest_interval needs max_seeds above seeds: only more seeds make it narrower")
+        return widest
+
+    @model_validator(mode="after")
+    def _is_an_experiment(self) -> Self:
         try:
             self.experiment(range(len(self.learners)), self.dim, (self.n_max,), self.seeds)
         except ValidationError as refusal:

@@ -258,7 +258,7 @@ def test_searches_are_listed_newest_first(api: Api) -> None:
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
-        ({"n_min": 1024}, "#"),
+        ({"n_min": 1024}, "#/n_max"),
         ({"eps": -1}, "#/eps"),
         ({"learners": [{"kind": "magic"}]}, "#/learners/0/kind"),
         ({"learners": [KERNEL], "n_max": 900_000}, "#/learners/0"),

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from bfc_core.specs import ComplexitySpec
+from bfc_core.specs.faults import faults_of
 from bfc_core.statistics.bracketing import Aim, interval_doublings, next_ask
 from bfc_core.statistics.complexity import sample_complexity
 
@@ -150,3 +151,28 @@ def test_the_grid_is_geometric_and_ends_at_the_largest_n() -> None:
 def test_what_cannot_be_searched_is_refused(changes) -> None:
     with pytest.raises(ValidationError):
         ComplexitySpec.model_validate(SPEC | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointers"),
+    [
+        ({"n_min": 1000}, ["#/n_max"]),
+        ({"n_min": 5000, "n_max": 4096}, ["#/n_max"]),
+        ({"seeds": 9, "max_seeds": 8}, ["#/max_seeds"]),
+        ({"seeds": 9, "max_seeds": 8, "widest_interval": 1.0}, ["#/max_seeds"]),
+        ({"widest_interval": 1.0}, ["#/widest_interval"]),
+        ({"widest_interval": 1.0, "max_seeds": 5}, ["#/widest_interval"]),
+        ({"n_min": 0, "n_max": 0}, ["#/n_min", "#/n_max"]),
+    ],
+)
+def test_what_does_not_fit_together_is_pointed_at(changes, pointers) -> None:
+    document = SPEC | changes
+    with pytest.raises(ValidationError) as refusal:
+        ComplexitySpec.model_validate(document)
+    assert [fault.pointer for fault in faults_of(refusal.value, document)] == pointers
+
+
+def test_the_largest_n_by_default_is_checked_as_well() -> None:
+    document = {name: value for name, value in SPEC.items() if name != "n_max"} | {"n_min": 5000}
+    with pytest.raises(ValidationError, match="n_min must be smaller than n_max"):
+        ComplexitySpec.model_validate(document)
