@@ -21,6 +21,7 @@ from bfc_core.flops.networks import NetworkFlops
 from bfc_core.learners.entering_networks import EnteringNetworks
 from bfc_core.learners.histories import History, SharedBeginnings
 from bfc_core.learners.network_predictor import NetworkPredictor
+from bfc_core.learners.pack_checkpoint import checkpoint_of, finished_histories, is_of, take_spent
 from bfc_core.learners.pack_samples import joined_samples
 from bfc_core.learners.pack_watch import PackWatch
 from bfc_core.learners.predictor import Fitted, Selection
@@ -55,9 +56,6 @@ from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage, can_be_refined, stages_of
 
 MEASUREMENTS_A_STAGE = 8
-
-SPENT = ("flops", "restarts", "restart_kept", "is_refined")
-"""Of a history, what a stage may change before it ends, beside the parameters."""
 
 
 class HierarchicalPack:
@@ -121,7 +119,7 @@ class HierarchicalPack:
         Raises:
             PackInterrupted: the observer asked the pack to stop; a checkpoint was saved where there is a folder.
         """
-        histories, start, resumed = self._restored()
+        start, histories, resumed = self._restored()
         self.watch.observer.progressed(self.done, self.total)
         for depth in range(start[0], self.depth):
             for number, runs in enumerate(self.beginnings.groups(depth, self._together)):
@@ -169,9 +167,7 @@ class HierarchicalPack:
         else:
             members.flat.copy_(resumed["current"]["flat"])
             state = StageState.resumed(members.flat, resumed["current"], has_plateau=has_plateau)
-            # Absent in a checkpoint of an earlier version.
-            for history, saved in zip(entering, resumed.get("members", ()), strict=False):
-                vars(history).update(saved["spent"])
+            take_spent(resumed, entering)
         base = self.done
         gap = max(BATCH_BLOCK, stage.steps // MEASUREMENTS_A_STAGE)
         measured_at = state.step
@@ -363,19 +359,8 @@ class HierarchicalPack:
         """Surroundings, as :class:`PackWatch`; false where the stage at ``position`` is wanted no more."""
 
         def saved() -> dict[str, Any]:
-            return {
-                "position": list(position),
-                "done": self.done,
-                "histories": {key: vars(h) for key, h in histories.items()},
-                "current": state.snapshot(flat),
-                "members": [
-                    {
-                        "key": self.beginnings.key(run, position[0] + 1),
-                        "spent": {name: getattr(history, name) for name in SPENT},
-                    }
-                    for run, history in zip(runs, entering, strict=True)
-                ],
-            }
+            members = dict(zip(self._keys(position[0], runs), entering, strict=True))
+            return checkpoint_of(position, self.done, histories, members, flat, state)
 
         if not self.watch.attend(self.done, self.total, saved):
             return True
@@ -384,34 +369,28 @@ class HierarchicalPack:
             not self.watch.cancelled.issuperset(self.beginnings.sharers(run, depth + 1)) for run in runs
         )
 
-    def _restored(self) -> tuple[dict[str, History], tuple[int, int], dict[str, Any] | None]:
+    def _restored(self) -> tuple[tuple[int, int], dict[str, History], dict[str, Any] | None]:
+        """Where to begin, with which histories, and the checkpoint of the group there, if there is one."""
         checkpoints = self.watch.checkpoints
         state = checkpoints.load() if checkpoints is not None else None
         if state is None:
-            return {}, (0, 0), None
-        histories = {
-            key: History(
-                **{"flops": None} | h | {"flat": h["flat"].to(self.device), "ranks": dict(h["ranks"])}
-            )
-            for key, h in state["histories"].items()
-        }
+            return (0, 0), {}, None
         depth, number = state["position"]
-        if not self._is_group(depth, number, state):
+        groups = self.beginnings.groups(depth, self._together)
+        if number >= len(groups) or not is_of(state, self._keys(depth, groups[number])):
             # An earlier version, or a device with other memory, took other members together: its stages start again.
-            number, state = 0, None
+            return self._begun(depth, 0), finished_histories(state, self.device), None
+        return self._begun(depth, number), finished_histories(state, self.device), state
+
+    def _begun(self, depth: int, number: int) -> tuple[int, int]:
+        """The position, with ``done`` as it is when the group there begins."""
         self.done = sum(self._steps_at(earlier) for earlier in range(depth))
         self.done += number * self.stages[0][depth].steps
-        return histories, (depth, number), state
+        return depth, number
 
-    def _is_group(self, depth: int, number: int, state: dict[str, Any]) -> bool:
-        """Whether the members that a checkpoint has are those of this group here."""
-        groups = self.beginnings.groups(depth, self._together)
-        if number >= len(groups):
-            return False
-        if "members" not in state:
-            return len(groups[number]) == len(state["current"]["flat"])
-        keys = [self.beginnings.key(run, depth + 1) for run in groups[number]]
-        return keys == [member["key"] for member in state["members"]]
+    def _keys(self, depth: int, runs: list[int]) -> list[str]:
+        """Names of what runs are once they have been through their stages at ``depth``."""
+        return [self.beginnings.key(run, depth + 1) for run in runs]
 
     def _steps_at(self, depth: int) -> int:
         """Steps of all groups at ``depth``."""
