@@ -5,6 +5,7 @@ agree train as one batched program, whatever their seeds, alphas and n. Beyond w
 of kernel runs, which gain little from company, a pack takes more only while it stays short and loses little to a crash.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -272,11 +273,11 @@ class _FitsTheDevice:
 
 
 class _IsShort:
-    """Whether a pack stays short and small with more members, or has so few that it may be long."""
+    """Whether a pack stays short and small with more members, or has so few that it may be as long as its budget."""
 
     def __init__(self, group: Sequence[RunSpec], long: int) -> None:
         recipe = _recipe(group[0])
-        self._long = long
+        self._long, self._budget = long, group[0].budget.seconds or math.inf
         self._may_grow = is_stepped_in_parts(recipe)
         self._limit = _short_seconds(group[0])
         self._stepped_bytes = stepped_bytes(recipe)
@@ -290,9 +291,9 @@ class _IsShort:
         self._seconds, self._bytes = 0.0, 0
 
     def holds(self, members: Sequence[RunSpec], count: int) -> bool:
-        if count <= self._long:
-            return True
         seconds, held = self._cost(members)
+        if count <= self._long and self._seconds + seconds <= self._budget:
+            return True
         is_short = self._seconds + seconds <= self._limit and self._bytes + held <= SHORT_PACK_BYTES
         return self._may_grow and is_short
 

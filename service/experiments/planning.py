@@ -143,7 +143,7 @@ def plan(
         sum(estimate.seconds for estimate in estimates),
         max((estimate.memory_bytes for estimate in estimates), default=0),
         sum(learner.estimated_flops for learner in learners),
-        _warnings(spec, (cell.spec for cell in cells)),
+        _warnings(spec, (cell.spec for cell in cells), max((e.seconds for e in estimates), default=0.0)),
     )
 
 
@@ -190,8 +190,13 @@ def _distinct_estimates(cells: Sequence[RunSpec]) -> tuple[list[Estimate], int]:
     return found, total
 
 
-def _warnings(spec: ExperimentSpec, runs: Iterable[RunSpec]) -> list[str]:
+def _warnings(spec: ExperimentSpec, runs: Iterable[RunSpec], longest: float) -> list[str]:
+    """``longest`` are the estimated seconds of the longest pack."""
     warnings = []
+    if spec.budget.seconds is not None and longest > spec.budget.seconds:
+        warnings.append(
+            f"a pack is estimated at {longest:.3g} s and its runs fail after budget.seconds = {spec.budget.seconds:g}"
+        )
     if len(spec.seeds) == 1:
         warnings.append("one seed: the comparison will have no intervals and no tests")
     elif len(spec.seeds) < FEW_SEEDS:

@@ -58,6 +58,13 @@ def test_a_dry_run_plans_and_stores_nothing(api: Api):
     assert before == {table: api.count(table) for table in before}
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(0.01, 1), (10_000, 0), (None, 0)])
+def test_a_plan_tells_of_packs_that_will_not_keep_their_budget(api: Api, seconds: float | None, told: int):
+    spec = SMALL | {"budget": {"test_samples": 64, "seconds": seconds}}
+    plan = api.post(spec, params={"dry_run": "true"}).json()
+    assert sum("budget.seconds = 0.01" in warning for warning in plan["warnings"]) == told
+
+
 def test_learners_of_one_name_are_planned_apart(api: Api):
     learners = [{"kind": "algorithm_1", "width": 10}, {"kind": "algorithm_1", "width": 200}]
     plan = api.post(SMALL | {"learners": learners}, params={"dry_run": "true"}).json()

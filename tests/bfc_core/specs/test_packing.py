@@ -122,6 +122,16 @@ def test_a_pack_takes_a_share_of_the_seconds_that_its_budget_leaves_it(kind: str
     assert sizes[0] > sizes[-1]
 
 
+def test_long_runs_share_a_pack_as_far_as_their_budget_goes() -> None:
+    """Each alone keeps it, all together would not; a run that does not keep it is a pack all the same."""
+    fields = {"learners": [{"kind": "joint"}], "n": 64, "dim": 6, "seeds": 32}
+    steps = {"steps_per_stage": 5000, "test_samples": 100}
+    one = estimate_run(grid(budget=steps, **fields).runs()[0]).seconds
+    for members in (0.5, 1.5, 4.5, 100):
+        packs = packs_of(grid(budget=steps | {"seconds": members * one}, **fields).runs())
+        assert {len(pack) for pack in packs} == {min(16, max(1, int(members)))}
+
+
 def test_as_many_long_runs_share_a_pack_as_are_asked_for() -> None:
     spec = grid(learners=[{"kind": "joint"}], n=64, dim=6, seeds=40, budget={"steps_per_stage": 5000})
     for most, sizes in ((None, [16, 16, 8]), (8, [8] * 5), (32, [32, 8])):
