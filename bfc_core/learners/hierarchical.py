@@ -105,7 +105,7 @@ class HierarchicalPack:
         self.depth = max(len(stages) for stages in self.stages)
         self.beginnings = SharedBeginnings(specs, self.hierarchies, self.stages)
         self._together = together or self._members_together()
-        self.total = sum(self._steps_at(depth) for depth in range(self.depth))
+        self.total = sum(self.beginnings.steps_at(depth, self._together) for depth in range(self.depth))
         self.done = 0
         self.networks = EnteringNetworks(self.network, first, device, self.dtype)
         self._lifts = [self.networks.drawn(spec)[0] for spec in specs]
@@ -199,7 +199,7 @@ class HierarchicalPack:
                 stage,
                 self.recipe,
                 self.objective,
-                self._steps_before(depth, runs[0]),
+                self.beginnings.steps_before(depth, runs[0]),
                 state,
                 after_block,
                 cuda_graphs=self.cuda_graphs,
@@ -211,9 +211,6 @@ class HierarchicalPack:
             history.steps += int(state.made[row])
             history.spend(self._stage_flops(run, stage, state, row))
             histories[self.beginnings.key(run, depth + 1)] = history
-
-    def _steps_before(self, depth: int, run: int) -> int:
-        return sum(earlier.steps for earlier in self.stages[run][:depth])
 
     def _stage_flops(self, run: int, stage: Stage, state: StageState, row: int) -> int | None:
         """First-order steps, and the looks at a plateau; a refinement is counted where it happens."""
@@ -342,7 +339,7 @@ class HierarchicalPack:
             if earlier.enters in stage.active
         }
         numbers |= cosine_numbers(left, {level: self.network.distilled(row, level)[0] for level in left})
-        found = measurements(numbers.items(), self._steps_before(depth, run) + step, stage.name)
+        found = measurements(numbers.items(), self.beginnings.steps_before(depth, run) + step, stage.name)
         for sharer in self.beginnings.sharers(run, depth + 1):
             self.watch.observer.measured(sharer, found)
         return numbers
@@ -384,17 +381,13 @@ class HierarchicalPack:
 
     def _begun(self, depth: int, number: int) -> tuple[int, int]:
         """The position, with ``done`` as it is when the group there begins."""
-        self.done = sum(self._steps_at(earlier) for earlier in range(depth))
+        self.done = sum(self.beginnings.steps_at(earlier, self._together) for earlier in range(depth))
         self.done += number * self.stages[0][depth].steps
         return depth, number
 
     def _keys(self, depth: int, runs: list[int]) -> list[str]:
         """Names of what runs are once they have been through their stages at ``depth``."""
         return [self.beginnings.key(run, depth + 1) for run in runs]
-
-    def _steps_at(self, depth: int) -> int:
-        """Steps of all groups at ``depth``."""
-        return len(self.beginnings.groups(depth, self._together)) * self.stages[0][depth].steps
 
     # ---- results ---------------------------------------------------------------------------------
 

@@ -79,6 +79,14 @@ class SharedBeginnings:
             parts += [runs[start : start + size] for start in range(0, len(runs), size)]
         return parts
 
+    def steps_at(self, depth: int, together: int) -> int:
+        """Steps of all groups at ``depth``."""
+        return len(self.groups(depth, together)) * self._stages[0][depth].steps
+
+    def steps_before(self, depth: int, run: int) -> int:
+        """Steps of a run's stages before ``depth``."""
+        return sum(earlier.steps for earlier in self._stages[run][:depth])
+
     def sharers(self, run: int, depth: int) -> list[int]:
         """Every run that is the same network as ``run`` through ``depth`` stages."""
         key = self.key(run, depth)

@@ -24,6 +24,8 @@ def checkpoint_of(
     """The content of a checkpoint: ``members`` are those of the group at ``position`` (depth, number), by name."""
     return {
         "position": list(position),
+        # For a worker of an earlier version, which may go on with this while an upgrade rolls; now it follows from
+        # the position.
         "done": done,
         "histories": {key: vars(history) for key, history in finished.items()},
         "current": state.snapshot(flat),

@@ -112,3 +112,14 @@ def test_networks_of_one_pack_are_one_measurement(api: Api) -> None:
     calibration = plan(api, spec(5000, 1, learner))["learners"][0]["calibration"]
     assert calibration["factor"] == pytest.approx(2.0)
     assert calibration["runs"] == 5
+
+
+def test_only_the_newest_runs_are_ranked_by_pack(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of twelve runs the six older ones are not looked at."""
+    learner = {"kind": "oracle"}
+    monkeypatch.setattr("service.experiments.calibration.SOUGHT_AMONG", 6)
+    for first, factor in ((6000, 50.0), (6100, 2.0)):
+        api.submitted(**spec(first, 6, learner))
+        api.finish_all(took(dict.fromkeys(range(first, first + 6), factor)))
+    calibration = plan(api, spec(6200, 1, learner))["learners"][0]["calibration"]
+    assert (calibration["runs"], calibration["factor"]) == (6, pytest.approx(2.0))
