@@ -159,6 +159,8 @@ class NetworkFlops:
             narrow = product(k, i, b) if feeds else 0
             flops += product(i, m, i) + product(i, i, b) + narrow if by_form else product(r, i, b)
             flops += lifted
+            # Sum(F_ℓ), and the α_ℓ in front of it.
+            flops += product(1, k if level in tied else i if by_form else m, b)
             if level < lowest:
                 continue
             flops += lifted

@@ -150,7 +150,7 @@ class ExactPack:
             if not self._is_running(state):
                 moving[member] = 0.0
         gradient = torch.zeros_like(self.members.flat)
-        batch = BatchGradient(
+        gradients = BatchGradient(
             self.network,
             self.members.flat,
             gradient,
@@ -160,13 +160,13 @@ class ExactPack:
             frozenset(self.levels),
             rows=1,
         )
-        for rows, shake in zip(batches[:steps], noise, strict=False):
-            x, y = self.data.batch(rows)
+        for batch, shake in zip(self.data.batches(batches[:steps]), noise, strict=False):
             gradient.zero_()
-            predicted = self.data.predicted(batch.forward(x), rows)
-            slope = self.objective.slope(predicted, y)
-            batch.backward(slope)
-            step_size = self._step_size(gradient * moving, slope, self.objective.curvature(predicted, y))
+            predicted = batch.predicted(gradients.forward(batch.x))
+            slope = self.objective.row_slopes(predicted, batch.y)
+            gradients.backward(slope)
+            curvature = self.objective.row_curvatures(predicted, batch.y)
+            step_size = self._step_size(gradient * moving, slope, curvature)
             regularizer.add_gradient(self.members.flat, gradient)
             move = shake * self._is_noisy - step_size * gradient
             self.members.flat.add_(move * moving)
@@ -262,11 +262,11 @@ class ExactPack:
         return state.is_finite and state.ended_at is None
 
     def _objectives(self) -> Float[Tensor, " e"]:
-        rows = self._checked
+        batch = self.data.batch(self._checked)
         output = self.network.forward(
-            self.members.flat, self.members.lifts, self._open_alphas(), self.data.x[rows], self.levels
+            self.members.flat, self.members.lifts, self._open_alphas(), batch.x, self.levels
         ).output
-        data = self.objective.value(self.data.predicted(output, rows), self.data.y[rows])
+        data = self.objective.value(batch.predicted(output), batch.y)
         return data + self._regularizer().value(self.members.flat)
 
     def _open_alphas(self) -> dict[int, Float[Tensor, " e"]]:

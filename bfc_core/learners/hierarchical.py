@@ -27,6 +27,7 @@ from bfc_core.learners.pack_watch import PackWatch
 from bfc_core.learners.predictor import Fitted, Selection
 from bfc_core.network_cost import fastest_members, members_within
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.networks.member_arrays import member_rows
 from bfc_core.specs import (
     HierarchicalLearner,
     Hierarchy,
@@ -267,7 +268,7 @@ class HierarchicalPack:
         return network.untruncated() if self._is_refined(stage, run) else network
 
     def _members(self, runs: list[int], entering: list[History]) -> Members:
-        flat = torch.stack([history.flat for history in entering])
+        flat = member_rows(torch.stack([history.flat for history in entering]))
         movable = torch.ones_like(flat)
         if self.recipe.rank == "threshold":
             for row, history in enumerate(entering):

@@ -17,9 +17,10 @@ from bfc_core.baseline_cost import BATCHES_DRAWN
 from bfc_core.flops.baselines import quadratic_network_step
 from bfc_core.flops.counting import charged
 from bfc_core.learners.baseline import FitContext, FittedFunction
+from bfc_core.networks.member_arrays import member_rows
 from bfc_core.seeding import generator_for
 from bfc_core.specs.baselines import QuadraticNetwork
-from bfc_core.training.adam import Adam, cosine_step_size
+from bfc_core.training.adam import Adam, AdamSteps, cosine_step_size
 
 LOWER, UPPER = frozenset({"W1", "v1", "c"}), frozenset({"W2", "v2", "c"})
 
@@ -110,8 +111,9 @@ def _trained(
     upper: bool,
 ) -> Float[Tensor, " p"]:
     """One phase: batches with replacement, fresh moments, the step size a cosine down to zero."""
-    row = flat[None].clone()
-    adam, generator = Adam.fresh(row), generator_for(context.seed, "batches", phase)
+    row, row_gradient = member_rows(flat[None]), member_rows(flat[None])
+    moves = AdamSteps(Adam.fresh(row), row, row_gradient, learner.clip_norm)
+    generator = generator_for(context.seed, "batches", phase)
     for step in range(learner.steps_per_phase):
         if step % BATCHES_DRAWN == 0:
             context.progress(phase * learner.steps_per_phase + step, 2 * learner.steps_per_phase)
@@ -122,5 +124,6 @@ def _trained(
         (gradient,) = torch.autograd.grad(loss, leaf)
         gradient.add_(row[0], alpha=learner.weight_decay).mul_(movable)
         size = cosine_step_size(step, learner.steps_per_phase, learner.step_size)
-        adam.step(row, gradient[None], size, learner.clip_norm)
+        row_gradient.copy_(gradient)
+        moves.take(size)
     return row[0]

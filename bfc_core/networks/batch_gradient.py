@@ -9,6 +9,8 @@ Letters: e members, p parameters, n rows of the batch, i length of h_ℓ, m rows
 q length of R S.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +28,7 @@ from bfc_core.specs import LOWEST_LEVEL
 
 
 class BatchGradient:
-    """∂/∂(W, K) of Σ_n loss over the trainable levels, added to an array time and again.
+    """∂/∂(W, K) of the mean loss over a batch for the trainable levels, added to an array time and again.
 
     Args:
         network: shapes, and which levels are tied.
@@ -50,14 +52,22 @@ class BatchGradient:
         trainable: frozenset[int],
         rows: int,
     ) -> None:
-        self._level_one_mean = network.hierarchy.level_one_mean
+        self._minus_mean = flat.new_full((), -network.hierarchy.level_one_mean)
         self._truncation = network.truncation
-        self._x, self._square = (member_arrays(flat, network.dim, rows) for _ in range(2))
-        self._output = flat.new_empty(len(flat), rows)
         lowest = max(LOWEST_LEVEL, min(trainable))
+        lengths = {level: _terms(network, level) for level in active}
+        # Sum(F_ℓ) is a sum over terms: those of all levels stand one below the other, and one product adds them up.
+        self._terms = member_arrays(flat, sum(lengths.values()), rows)
+        terms = dict(zip(active, torch.split(self._terms, list(lengths.values()), 1), strict=True))
+        self._term_alphas = torch.cat([alphas[a][:, None].expand(-1, lengths[a]) for a in active], 1)[:, None]
+        self._output = member_arrays(flat, 1, rows)
+        self._twice_alphas = torch.stack([2 / rows * alphas[level] for level in active], 1)[:, :, None]
+        self._weights = member_arrays(flat, len(active), rows)
+        weights = dict(zip(active, torch.split(self._weights, 1, 1), strict=True))
         self._levels: dict[int, _Level] = {}
+        # Where x and its square stand: in the first h that reads them, or alone.
+        inputs: dict[int, Tensor] = {}
         for level in active:
-            inputs = {0: self._x, 1: self._square}
             feeds = any(level in network.levels[above].sources for above in active if above > level)
             self._levels[level] = _Level(
                 network,
@@ -65,33 +75,55 @@ class BatchGradient:
                 flat,
                 gradient if level in trainable else None,
                 lifts[level] if feeds else None,
-                alphas[level],
+                weights[level],
+                terms[level],
                 inputs,
                 {j: self._levels[j] for j in network.levels[level].sources if j >= LOWEST_LEVEL},
                 lowest,
             )
         self._reached = [self._levels[level] for level in reversed(active) if level >= lowest]
+        self._x = inputs[0] if 0 in inputs else member_arrays(flat, network.dim, rows)
+        self._square = inputs.get(1)
 
     def forward(self, x: Float[Tensor, "e n dim"]) -> Float[Tensor, "e n"]:
         """F(x) of every member, in an array that the next call uses again."""
         self._x.copy_(x.mT)
-        torch.mul(self._x, self._x, out=self._square).sub_(self._level_one_mean)
-        self._output.zero_()
+        if self._square is not None:
+            torch.addcmul(self._minus_mean, self._x, self._x, out=self._square)
         for level in self._levels.values():
-            level.forward(self._output, self._truncation)
-        return self._output
+            level.forward(self._truncation)
+        torch.bmm(self._term_alphas, self._terms, out=self._output)
+        return self._output[:, 0]
 
-    def backward(self, slope: Float[Tensor, "e n"]) -> None:
-        """Add to the gradient, where ``slope`` is ∂loss/∂F, and use up what the forward pass left."""
+    def backward(self, slopes: Float[Tensor, "e n"]) -> None:
+        """Add to the gradient, where ``slopes`` are ∂loss/∂F row by row, and use up what the forward pass left."""
+        torch.mul(self._twice_alphas, slopes[:, None], out=self._weights)
         for level in self._reached:
-            level.backward(slope)
+            level.backward()
+
+
+def _is_by_form(network: DistilledDenseNet, level: int) -> bool:
+    return level not in network.tied and network.levels[level].i <= STEPPED_FORM_ADVANTAGE * network.width
+
+
+def _terms(network: DistilledDenseNet, level: int) -> int:
+    """Of how many terms Sum(F_ℓ) is the sum: h ⊙ M h where the form is used, else (W h)²."""
+    shape = network.levels[level]
+    if level in network.tied:
+        return shape.k
+    return shape.i if _is_by_form(network, level) else network.width
 
 
 class _Level:
     """One level of every member: views of its parameters, and its arrays.
 
-    ``lift`` is None where no active level reads this one. Gradients go down to the levels from ``lowest``.
+    ``lift`` is None where no active level reads this one. Gradients go down to the levels from ``lowest``. ``weight``
+    holds 2 α_ℓ slope when it is asked for them, ``terms`` take those of Sum(F_ℓ). ``inputs`` says where x and its
+    square stand; where they have no place yet, this level gives them one.
     """
+
+    above: Tensor
+    """What reaches R S, where a level above reads it."""
 
     def __init__(
         self,
@@ -100,39 +132,48 @@ class _Level:
         flat: Tensor,
         gradient: Tensor | None,
         lift: Tensor | None,
-        alpha: Tensor,
+        weight: Float[Tensor, "e 1 n"],
+        terms: Float[Tensor, "e t n"],
         inputs: dict[int, Float[Tensor, "e dim n"]],
         below: dict[int, "_Level"],
         lowest: int,
     ) -> None:
         shape = network.levels[level]
-        members, _, rows = inputs[0].shape
-        self.lift, self.alpha, self.twice_alpha = lift, alpha[:, None], (2 * alpha)[:, None, None]
+        self.lift, self.weight, self.terms = lift, weight, terms
         self.w, self.k = network.weights(flat, level), network.distilled(flat, level)
-        is_tied = level in network.tied
-        self.by_form = not is_tied and shape.i <= STEPPED_FORM_ADVANTAGE * network.width
-        # W h and, where a level above reads it, K h below it; M h instead of W h where the form is used.
-        wide = shape.k if is_tied else shape.i if self.by_form else network.width
-        self.y = member_arrays(flat, wide + (shape.k if lift is not None and not is_tied else 0), rows)
-        self.sum = flat.new_empty(members, rows)
-        self.wide, self.narrow = self.y[:, :wide], self.y if is_tied else self.y[:, wide:]
-        self.scratch = member_arrays(flat, wide, rows)
-        in_use = network.distilled if is_tied else network.stacked if lift is not None else network.weights
+        is_tied, self.by_form = level in network.tied, _is_by_form(network, level)
+        _, wide, rows = terms.shape
+        # W h and, where a level above reads it, K h below it from the same product; where the form is used, M h alone.
+        is_stacked = not (is_tied or self.by_form) and lift is not None
+        self.y = member_arrays(flat, wide + (shape.k if is_stacked else 0), rows)
+        self.wide, self.narrow = self.y[:, :wide], self.y[:, wide:] if is_stacked else self.y
+        if self.by_form and lift is not None:
+            self.narrow = member_arrays(flat, shape.k, rows)
+        in_use = network.stacked if is_stacked else network.weights
         self.z = in_use(flat, level)
         self.gradient = None if gradient is None else in_use(gradient, level)
+        self.gradient_k = None if gradient is None else network.distilled(gradient, level)
         if self.by_form:
             self.form = member_arrays(flat, shape.i, shape.i)
-            if gradient is not None:
-                self.gradient = network.weights(gradient, level)
-                self.gradient_k = network.distilled(gradient, level)
         # h: the input or its square as it is where nothing else is read, else blocks that are filled.
-        self.is_filled = len(shape.sources) > 1 or shape.sources[0] >= LOWEST_LEVEL
-        self.h = member_arrays(flat, shape.i, rows) if self.is_filled else inputs[shape.sources[0]]
-        blocks = [(j, self.h[:, shape.columns(j)]) for j in shape.sources] if self.is_filled else []
-        self.copied = [(inputs[j], block) for j, block in blocks if j < LOWEST_LEVEL]
+        is_filled = len(shape.sources) > 1 or shape.sources[0] >= LOWEST_LEVEL
+        if is_filled or shape.sources[0] not in inputs:
+            self.h = member_arrays(flat, shape.i, rows)
+        else:
+            self.h = inputs[shape.sources[0]]
+        blocks = [(j, self.h[:, shape.columns(j)]) for j in shape.sources]
+        self.copied = [(inputs[j], block) for j, block in blocks if j in inputs and is_filled]
         self.squared = [(below[j], block) for j, block in blocks if j >= LOWEST_LEVEL]
+        for j, block in blocks:
+            if j < LOWEST_LEVEL:
+                inputs.setdefault(j, block)
         self.sends = [
-            (below[j], self.z[..., shape.columns(j)].mT, self.k[..., shape.columns(j)].mT, shape.columns(j))
+            _Sending(
+                below[j].above,
+                self.z[..., shape.columns(j)].mT,
+                self.k[..., shape.columns(j)].mT,
+                self.wide[:, shape.columns(j)],
+            )
             for j in sorted(below)
             if j >= lowest
         ]
@@ -144,8 +185,8 @@ class _Level:
             self.pre, self.above = (member_arrays(flat, shape.q, rows) for _ in range(2))
             self.reach = reach_of(lift)
 
-    def forward(self, output: Float[Tensor, "e n"], truncation: float | None) -> None:
-        """Add α_ℓ Sum(F_ℓ) to the output, and make R S where a level above reads it."""
+    def forward(self, truncation: float | None) -> None:
+        """Make the terms of Sum(F_ℓ), and R S where a level above reads it."""
         for given, block in self.copied:
             block.copy_(given)
         for level, block in self.squared:
@@ -156,30 +197,35 @@ class _Level:
         if self.by_form:
             torch.bmm(self.wt, self.w, out=self.form)
             torch.bmm(self.form, self.h, out=self.wide)
-            torch.mul(self.wide, self.h, out=self.scratch)
+            torch.mul(self.wide, self.h, out=self.terms)
             if self.lift is not None:
                 torch.bmm(self.k, self.h, out=self.narrow)
         else:
             torch.bmm(self.z, self.h, out=self.y)
-            torch.mul(self.wide, self.wide, out=self.scratch)
-        output.addcmul_(torch.sum(self.scratch, 1, out=self.sum), self.alpha)
+            torch.mul(self.wide, self.wide, out=self.terms)
         if self.lift is not None:
             torch.bmm(self.lift, self.narrow, out=self.pre)
-            self.bound = bound_in_reach(self.pre, truncation, self.y, self.reach)
+            self.bound = bound_in_reach(self.pre, truncation, self.narrow, self.reach)
 
-    def backward(self, slope: Float[Tensor, "e n"]) -> None:
+    def backward(self) -> None:
         """Turn W h and K h into what reaches them; pass it down, and add the gradient of W and K."""
-        weight = self.twice_alpha * slope[:, None]
-        self.wide.mul_(weight)
+        if not self.by_form:
+            self.wide.mul_(self.weight)
         if self.lift is not None:
             self._through_lift()
-        for below, z, k, columns in self.sends:
-            self._send(below.above, z, k, columns)
-        if self.gradient is None:
+        for sending in self.sends:
+            if not self.by_form:
+                torch.bmm(sending.z, self.y, out=sending.above)
+                continue
+            # Of M h only these rows are wanted.
+            torch.mul(sending.wide, self.weight, out=sending.above)
+            if self.lift is not None:
+                sending.above.baddbmm_(sending.k, self.narrow)
+        if self.gradient is None or self.gradient_k is None:
             return
         if self.by_form:
-            torch.mul(self.h, weight, out=self.scratch)
-            torch.bmm(self.scratch, self.ht, out=self.form)
+            torch.mul(self.h, self.weight, out=self.terms)
+            torch.bmm(self.terms, self.ht, out=self.form)
             self.gradient.baddbmm_(self.w, self.form)
             if self.lift is not None:
                 self.gradient_k.baddbmm_(self.narrow, self.ht)
@@ -197,11 +243,11 @@ class _Level:
         else:
             torch.bmm(self.twice_lift, self.above, out=self.narrow)
 
-    def _send(self, above: Tensor, z: Tensor, k: Tensor, columns: slice) -> None:
-        """What reaches σ̃(R S) of the level below, which no other level reads."""
-        if not self.by_form:
-            torch.bmm(z, self.y, out=above)
-        elif self.lift is None:
-            above.copy_(self.wide[:, columns])
-        else:
-            torch.baddbmm(self.wide[:, columns], k, self.narrow, out=above)
+
+class _Sending(NamedTuple):
+    """What a level sends to one below, which no other level reads: where to, the rows of W and K, and of M h."""
+
+    above: Tensor
+    z: Tensor
+    k: Tensor
+    wide: Tensor

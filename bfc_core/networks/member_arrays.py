@@ -8,6 +8,7 @@ amplifies a last bit; with every member at the same place, a member's numbers do
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 _LINE_BYTES = 64
@@ -17,6 +18,25 @@ def member_arrays(like: Tensor, *shape: int) -> Tensor:
     """An array (e, *shape) of the members, device and type of ``like``, not filled: members are whole lines apart."""
     size = math.prod(shape)
     return like.new_empty(len(like), _apart(size, like.element_size()))[:, :size].view(len(like), *shape)
+
+
+def member_rows(rows: Float[Tensor, "e p"]) -> Float[Tensor, "e p"]:
+    """A copy of the members' rows, whole lines apart; what fills up their last lines is zero."""
+    lines = rows.new_zeros(len(rows), _apart(rows.shape[1], rows.element_size()))
+    return lines[:, : rows.shape[1]].copy_(rows)
+
+
+def lines_of(rows: Float[Tensor, "e p"]) -> Float[Tensor, " l"]:
+    """All that :func:`member_rows` made, as one vector: with what fills up the last lines.
+
+    Raises:
+        ValueError: these rows are not whole lines apart.
+    """
+    apart = _apart(rows.shape[1], rows.element_size())
+    held = rows.untyped_storage().nbytes() // rows.element_size() - rows.storage_offset()
+    if held < len(rows) * apart or (len(rows) > 1 and rows.stride(0) != apart):
+        raise ValueError(f"rows of {rows.shape[1]} numbers are not whole lines apart")
+    return rows.as_strided((len(rows) * apart,), (1,))
 
 
 def repeated_arrays(of: Tensor, times: int) -> Tensor:

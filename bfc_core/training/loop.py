@@ -56,7 +56,7 @@ class StageState:
             plateau = Plateau(*(saved[name] for name in ("best", "best_step", "left", "taken")))
             made = torch.where(plateau.left, plateau.taken, made)
         return cls(
-            Adam(saved["first"].to(flat), saved["second"].to(flat), step),
+            Adam.resumed(saved["first"].to(flat), saved["second"].to(flat), step),
             step,
             saved["finite"].to(flat.device),
             saved.get("made", made),
@@ -162,8 +162,9 @@ def _look(
 ) -> None:
     """Let go of the members whose validation objective has stopped improving, and of all at the stage's end."""
     rows = members.validation_rows(VALIDATION_ROWS)
-    output = network.forward(members.flat, members.lifts, members.alphas, data.x[rows], stage.active).output
-    value = objective.value(data.predicted(output, rows), data.y[rows])
+    batch = data.batch(rows)
+    output = network.forward(members.flat, members.lifts, members.alphas, batch.x, stage.active).output
+    value = objective.value(batch.predicted(output), batch.y)
     patience = max(1, round(recipe.plateau_patience * stage.steps))
     leaving = plateau.look(value, state.step, patience, recipe.plateau_tolerance)
     state.set_aside(leaving.to(state.finite.device))

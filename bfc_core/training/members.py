@@ -1,6 +1,8 @@
 """The rows of a batched program: parameters, frozen parts and data of every member of a pack."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +12,27 @@ from bfc_core.seeding import generator_for
 
 BATCH_BLOCK = 64
 """Steps whose batches are drawn at once; block b of a seed can be drawn without the ones before it."""
+
+FETCHED_BYTES = 4 * 2**20
+"""Samples that are fetched at once: a set is read from the cache, and what was read from it still is when it is used."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of every member, with their labels and, in classification, x₀; of one step or of several, (e, s, b)."""
+
+    x: Float[Tensor, "e *s b dim"]
+    y: Float[Tensor, "e *s b"]
+    offset: Float[Tensor, "e *s b"] | None = None
+
+    def predicted(self, output: Float[Tensor, "e b"]) -> Float[Tensor, "e b"]:
+        """What is compared with the labels: F(x), or x₀ + F(x)."""
+        return output if self.offset is None else output + self.offset
+
+    def steps(self) -> "Iterator[Batch]":
+        """One step after another."""
+        offsets = repeat(None) if self.offset is None else self.offset.unbind(1)
+        return map(Batch, self.x.unbind(1), self.y.unbind(1), offsets)
 
 
 @dataclass(frozen=True)
@@ -24,14 +47,32 @@ class TrainingData:
     offset: Float[Tensor, " r"] | None = None
     """x₀ of classification, which the prediction adds to F(x)."""
 
-    def batch(self, rows: Int[Tensor, "e b"]) -> tuple[Float[Tensor, "e b dim"], Float[Tensor, "e b"]]:
+    def batch(self, rows: Int[Tensor, "e b"]) -> Batch:
         """Samples and labels of these rows; ``index_select`` copies whole rows, ``x[rows]`` numbers."""
         flat = rows.flatten()
-        return self.x.index_select(0, flat).view(*rows.shape, -1), self.y.index_select(0, flat).view_as(rows)
+        offset = None if self.offset is None else self.offset.index_select(0, flat).view_as(rows)
+        return Batch(
+            self.x.index_select(0, flat).view(*rows.shape, -1),
+            self.y.index_select(0, flat).view_as(rows),
+            offset,
+        )
 
-    def predicted(self, output: Float[Tensor, "e b"], rows: Int[Tensor, "e b"]) -> Float[Tensor, "e b"]:
-        """What is compared with the labels: F(x), or x₀ + F(x)."""
-        return output if self.offset is None else output + self.offset[rows]
+    def batches(self, rows: Int[Tensor, "s e b"]) -> Iterator[Batch]:
+        """A batch a step, each valid until the next is asked for.
+
+        Fetched member by member, so that a set stays in the cache, for as many steps as :data:`FETCHED_BYTES` hold.
+        """
+        _, members, size = rows.shape
+        dim = self.x.shape[1]
+        steps = min(len(rows), max(1, FETCHED_BYTES // (members * size * dim * self.x.element_size())))
+        kept = self.x.new_empty(members * steps * size, dim)
+        for some in torch.split(rows, steps):
+            flat = some.transpose(0, 1).flatten()
+            x = torch.index_select(self.x, 0, flat, out=kept[: len(flat)])
+            shape = members, len(some), size
+            offset = None if self.offset is None else self.offset.index_select(0, flat).view(shape)
+            fetched = Batch(x.view(*shape, dim), self.y.index_select(0, flat).view(shape), offset)
+            yield from fetched.steps()
 
 
 @dataclass

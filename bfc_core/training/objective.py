@@ -39,14 +39,6 @@ class Objective:
         """Mean over the rows; ``predicted`` is F(x), or x₀ + F(x) in classification."""
         return self.row_values(predicted, y).mean(-1)
 
-    def slope(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
-        """∂/∂predicted of :meth:`value`."""
-        return self.row_slopes(predicted, y).div_(predicted.shape[-1])
-
-    def curvature(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
-        """∂²/∂predicted² of :meth:`value`; for Huber the weight 1/max(|r|, δ) · δ of reweighted least squares."""
-        return self.row_curvatures(predicted, y).div_(predicted.shape[-1])
-
     def row_values(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
         """The loss of every row: r², Huber's ½r² / δ(|r| − ½δ), or the logistic loss."""
         if self.loss == "logistic":
@@ -63,12 +55,12 @@ class Objective:
             v = self.margin_slope
             return -v * y * torch.sigmoid(-v * y * predicted)
         residual = predicted - y
-        return 2 * residual if self.loss == "squared" else residual.clamp(-self.delta, self.delta)
+        return residual.mul_(2) if self.loss == "squared" else residual.clamp_(-self.delta, self.delta)
 
     def row_curvatures(
         self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]
     ) -> Float[Tensor, "e n"]:
-        """∂²/∂predicted² of :meth:`row_values`; for Huber as :meth:`curvature` says."""
+        """∂²/∂predicted² of :meth:`row_values`; for Huber the weight δ/max(|r|, δ) of reweighted least squares."""
         if self.loss == "logistic":
             share = torch.sigmoid(-self.margin_slope * y * predicted)
             return self.margin_slope**2 * share * (1 - share)

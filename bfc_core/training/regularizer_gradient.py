@@ -86,7 +86,7 @@ class _Norm:
 
 
 class _ByForm:
-    """Through Λ̄ ⊙ D, which is i × i."""
+    """Through Λ̄ ⊙ D, which is i × i: with s = −1 on the rows of W, D = Zᵀ diag(s) Z."""
 
     def __init__(
         self,
@@ -98,19 +98,15 @@ class _ByForm:
         norm_weight: float,
     ) -> None:
         self._z, self._into = network.stacked(flat, level), network.stacked(gradient, level)
-        self._w, self._k = network.weights(flat, level), network.distilled(flat, level)
-        self._wt, self._kt = self._w.mT, self._k.mT
-        self._into_w, self._into_k = network.weights(gradient, level), network.distilled(gradient, level)
+        self._zt, self._signs = self._z.mT, _signs(self._z, network.width)[:, None]
         self._four_tie, self._factor = 4 * tie, 2 * norm_weight
-        self._gap, self._form = (member_arrays(flat, *tie.shape[1:]) for _ in range(2))
+        self._signed, self._gap = member_arrays(flat, *self._z.shape[1:]), member_arrays(flat, *tie.shape[1:])
 
     def write(self) -> None:
-        torch.bmm(self._kt, self._k, out=self._gap)
-        torch.bmm(self._wt, self._w, out=self._form)
-        self._gap.sub_(self._form).mul_(self._four_tie)
-        torch.mul(self._z, self._factor, out=self._into)
-        self._into_w.baddbmm_(self._w, self._gap, alpha=-1)
-        self._into_k.baddbmm_(self._k, self._gap)
+        torch.mul(self._z, self._signs, out=self._signed)
+        torch.bmm(self._zt, self._signed, out=self._gap)
+        self._gap.mul_(self._four_tie)
+        torch.baddbmm(self._z, self._signed, self._gap, beta=self._factor, out=self._into)
 
 
 class _ByRows:
@@ -128,24 +124,34 @@ class _ByRows:
         z, into = network.stacked(flat, level), network.stacked(gradient, level)
         shape = network.levels[level]
         blocks = [shape.columns(source) for source in shape.sources]
-        sign = tie.new_ones(z.shape[1])
-        sign[: network.width] = -1.0
+        sign = _signs(z, network.width)
         signs = 4 * sign[:, None] * sign
         self._norm = 2 * norm_weight * torch.eye(len(sign)).to(tie)
         self._columns = [z[..., block] for block in blocks]
         self._rows = [columns.mT for columns in self._columns]
         self._grams = [member_arrays(flat, len(sign), len(sign)) for _ in blocks]
-        self._mixed = member_arrays(flat, len(sign), len(sign))
-        self._mixing = [
-            [tie[:, other.start, block.start][:, None, None] * signs for other in blocks] for block in blocks
+        # For every block of columns what mixes them, from the grams of all blocks: (e, blocks, r, r).
+        self._mixed = member_arrays(flat, len(blocks), len(sign), len(sign))
+        starts = [block.start for block in blocks]
+        self._factors = [
+            (gram[:, None], tie[:, block.start, starts][:, :, None, None] * signs)
+            for gram, block in zip(self._grams, blocks, strict=True)
         ]
+        self._mixing = list(self._mixed.unbind(1))
         self._into = [into[..., block] for block in blocks]
 
     def write(self) -> None:
         for columns, rows, gram in zip(self._columns, self._rows, self._grams, strict=True):
             torch.bmm(columns, rows, out=gram)
-        for columns, factors, into in zip(self._columns, self._mixing, self._into, strict=True):
-            torch.addcmul(self._norm, factors[0], self._grams[0], out=self._mixed)
-            for factor, gram in zip(factors[1:], self._grams[1:], strict=True):
-                self._mixed.addcmul_(factor, gram)
-            torch.bmm(self._mixed, columns, out=into)
+        mixed = self._norm
+        for gram, factor in self._factors:
+            mixed = torch.addcmul(mixed, factor, gram, out=self._mixed)
+        for columns, mixing, into in zip(self._columns, self._mixing, self._into, strict=True):
+            torch.bmm(mixing, columns, out=into)
+
+
+def _signs(z: Float[Tensor, "e r i"], width: int) -> Float[Tensor, " r"]:
+    """−1 on the rows of W, 1 on those of K."""
+    signs = z.new_ones(z.shape[1])
+    signs[:width] = -1.0
+    return signs

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from bfc_core.networks.batch_gradient import BatchGradient
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
-from bfc_core.networks.member_arrays import member_arrays
+from bfc_core.networks.member_arrays import member_rows
 from bfc_core.specs import Recipe
-from bfc_core.training.adam import Adam, corrected
-from bfc_core.training.members import Members, TrainingData
+from bfc_core.training.adam import Adam, AdamSteps, corrected
+from bfc_core.training.members import Batch, Members, TrainingData
 from bfc_core.training.objective import Objective
 from bfc_core.training.regularizer import Regularizer
 from bfc_core.training.schedule import Stage
@@ -38,8 +38,9 @@ class Steps:
     ) -> None:
         self.members, self.data, self.stage, self.recipe = members, data, stage, recipe
         self.objective, self.adam = objective, adam
-        self.gradient = member_arrays(members.flat, members.flat.shape[1]).zero_()
-        self._batch = BatchGradient(
+        self.gradient = member_rows(torch.zeros_like(members.flat))
+        self._moves = AdamSteps(adam, members.flat, self.gradient, recipe.clip_norm)
+        self._gradients = BatchGradient(
             network,
             members.flat,
             self.gradient,
@@ -64,16 +65,15 @@ class Steps:
         self, batches: Int[Tensor, "s e b"], step_sizes: list[float], movable: Float[Tensor, "e p"] | None
     ) -> None:
         """One step a batch; ``movable`` is 1 where a parameter may move, None where all may."""
-        for rows, step_size in zip(batches, step_sizes, strict=True):
-            self.find_gradient(rows, movable)
-            self.adam.step(self.members.flat, self.gradient, step_size, self.recipe.clip_norm)
+        for batch, step_size in zip(self.data.batches(batches), step_sizes, strict=True):
+            self.find_gradient(batch, movable)
+            self._moves.take(step_size)
 
-    def find_gradient(self, rows: Int[Tensor, "e b"], movable: Float[Tensor, "e p"] | None) -> None:
+    def find_gradient(self, batch: Batch, movable: Float[Tensor, "e p"] | None) -> None:
         """The gradient of the objective on a batch, into ``gradient``."""
-        x, y = self.data.batch(rows)
         self._regularizer.write()
-        predicted = self.data.predicted(self._batch.forward(x), rows)
-        self._batch.backward(self.objective.slope(predicted, y))
+        predicted = batch.predicted(self._gradients.forward(batch.x))
+        self._gradients.backward(self.objective.row_slopes(predicted, batch.y))
         if movable is not None:
             self.gradient.mul_(movable)
 
@@ -109,8 +109,8 @@ class GraphedSteps(Steps):
 
     def step(self) -> None:
         """One step with the rows, rates and mask that were filled in."""
-        self.find_gradient(self._rows, self._movable)
-        self.adam.step_by(self.members.flat, self.gradient, self._rates, self.recipe.clip_norm)
+        self.find_gradient(self.data.batch(self._rows), self._movable)
+        self._moves.take_by(self._rates)
 
     def _recorded(self) -> torch.cuda.CUDAGraph:
         """The graph of a step. Warming up moves the members and their moments; afterwards they are put back."""

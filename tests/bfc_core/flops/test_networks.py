@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bfc_core.flops.networks import NetworkFlops
 from bfc_core.networks.distilled_densenet import DistilledDenseNet
+from bfc_core.networks.member_arrays import member_rows
 from bfc_core.packing import packs_of, planned_flops
 from bfc_core.run import execute_pack
 from bfc_core.specs import ExperimentSpec, Hierarchy, Outcome, Recipe, RunSpec, hierarchy_of
@@ -74,7 +75,7 @@ def network_and_members(run: RunSpec, members: int) -> tuple[DistilledDenseNet, 
     network = DistilledDenseNet(hierarchy_of(run.target), run.dim, recipe.width, recipe.truncation)
     generator = torch.Generator().manual_seed(0)
     lifts = [network.draw_lifts(generator) for _ in range(members)]
-    flat = torch.stack([network.draw_weights(generator, 0.1) for _ in range(members)])
+    flat = member_rows(torch.stack([network.draw_weights(generator, 0.1) for _ in range(members)]))
     return (
         network,
         Members(
@@ -245,6 +246,6 @@ def test_a_stage_knows_its_parameters() -> None:
     told = Hierarchy({2: 3, 3: 2}, {2: 1.0, 3: 0.1}, {2: (1,), 3: (2, 0)}, 1.0)
     closed = NetworkFlops(told, dim=6, width=8)
     wide = Stage("level 2 wide", (2,), (), (2,), 10)
-    # M = WᵀW, M h, then W's gradient through the form: i = 6, m = 8, b = 5.
-    assert closed.step(wide, 5) == 2 * (6 * 8 * 6 + 6 * 6 * 5 + 6 * 5 * 6 + 8 * 6 * 6)
+    # M = WᵀW, M h, the sum of its terms, then W's gradient through the form: i = 6, m = 8, b = 5.
+    assert closed.step(wide, 5) == 2 * (6 * 8 * 6 + 6 * 6 * 5 + 6 * 5 + 6 * 5 * 6 + 8 * 6 * 6)
     assert closed.parameters((2, 3)) == 3 * 6 + 2 * (6 + 6)

@@ -54,7 +54,7 @@ def test_gradient_agrees_with_autograd(
     regularizer.gradient_into(gradient, flat, levels, levels).write()
     batch = BatchGradient(network, flat, gradient, lifts, alphas, levels, frozenset(levels), rows=16)
     batch.forward(x * 3)  # what one batch leaves behind is nothing to the next
-    batch.backward(objective.slope(batch.forward(x), y))
+    batch.backward(objective.row_slopes(batch.forward(x), y))
     torch.testing.assert_close(gradient, leaf.grad, rtol=1e-10, atol=1e-12)
 
 
@@ -104,7 +104,7 @@ def test_a_frozen_level_gets_no_gradient_and_the_free_one_its_own() -> None:
     only_upper, everything = torch.zeros_like(flat), torch.zeros_like(flat)
     for trainable, gradient in ({3}, only_upper), ({2, 3}, everything):
         batch = BatchGradient(network, flat, gradient, lifts, alphas, (2, 3), frozenset(trainable), rows=16)
-        batch.backward(Objective("squared").slope(batch.forward(x), x.new_zeros(2, 16)))
+        batch.backward(Objective("squared").row_slopes(batch.forward(x), x.new_zeros(2, 16)))
     assert network.weights(only_upper, 2).abs().max() == 0 == network.distilled(only_upper, 2).abs().max()
     torch.testing.assert_close(network.weights(only_upper, 3), network.weights(everything, 3))
     assert network.distilled(everything, 2).abs().max() > 0

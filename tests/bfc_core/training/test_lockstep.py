@@ -98,7 +98,7 @@ def test_the_equations_are_those_of_autograd(loss: Loss, trainable: tuple[int, .
     assert leaf.grad is not None
     torch.testing.assert_close(question.answer.gradient, leaf.grad[of.places])
     jacobian = torch.autograd.functional.jacobian(predicted, flat)[:, of.places]
-    curvature = of.objective.curvature(predicted(flat), of.y)
+    curvature = of.objective.row_curvatures(predicted(flat), of.y) / len(of.y)
     torch.testing.assert_close(question.answer.normal, jacobian.mT @ (jacobian * curvature[:, None]))
     diagonal = question.answer.normal.diagonal()
     assert question.answer.size == pytest.approx(float((question.answer.gradient.square() / diagonal).sum()))

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from bfc_core.network_cost import CACHE_BYTES, MAX_MEMBERS, fastest_members, members_within, step_bytes
+from bfc_core.networks.member_arrays import member_rows
 from bfc_core.packing import packs_of
 from bfc_core.run import execute_pack
 from bfc_core.seeding import generator_for
 from bfc_core.specs import ExperimentSpec, RunSpec
-from bfc_core.training.adam import Adam, corrected
+from bfc_core.training.adam import Adam, AdamSteps, corrected
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -28,31 +29,35 @@ def runs(steps: int = 100, **changes: object) -> list[RunSpec]:
 
 def test_adam_with_its_rates_on_the_device_is_adam() -> None:
     generator = generator_for(1, "init")
-    flat = torch.randn(3, 40, generator=generator, dtype=torch.float64)
-    other = flat.clone()
-    plain, by_rates = Adam.fresh(flat), Adam.fresh(other)
+    start = torch.randn(3, 40, generator=generator, dtype=torch.float64)
+    flat, other, gradient, same = (member_rows(start) for _ in range(4))
+    plain = AdamSteps(Adam.fresh(flat), flat, gradient, clip_norm=2.0)
+    by_rates = AdamSteps(Adam.fresh(other), other, same, clip_norm=2.0)
     for count in range(1, 8):
-        gradient = torch.randn(3, 40, generator=generator, dtype=torch.float64)
-        rates = torch.tensor(corrected(0.1 / count, count), dtype=torch.float64)
-        by_rates.step_by(other, gradient.clone(), rates, clip_norm=2.0)
-        plain.step(flat, gradient.clone(), 0.1 / count, clip_norm=2.0)
+        gradient.copy_(torch.randn(3, 40, generator=generator, dtype=torch.float64))
+        same.copy_(gradient)
+        by_rates.take_by(torch.tensor(corrected(0.1 / count, count), dtype=torch.float64))
+        plain.take(0.1 / count)
         torch.testing.assert_close(other, flat, rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(by_rates.second, plain.second, rtol=0, atol=0)
+    torch.testing.assert_close(by_rates.adam.second, plain.adam.second, rtol=1e-13, atol=0)
 
 
-def test_adam_is_the_one_of_torch_member_by_member() -> None:
+@pytest.mark.parametrize("clip_norm", [0.7, 1e3])
+def test_adam_is_the_one_of_torch_member_by_member(clip_norm: float) -> None:
     generator = generator_for(2, "init")
-    flat = torch.randn(2, 30, generator=generator, dtype=torch.float64)
+    flat = member_rows(torch.randn(2, 30, generator=generator, dtype=torch.float64))
     alone = [row.clone().requires_grad_() for row in flat]
     reference = [torch.optim.Adam([row], lr=0.05) for row in alone]
-    ours = Adam.fresh(flat)
-    for _ in range(6):
-        gradient = 0.01 * torch.randn(2, 30, generator=generator, dtype=torch.float64)
+    gradient = member_rows(torch.zeros_like(flat))
+    ours = AdamSteps(Adam.fresh(flat), flat, gradient, clip_norm)
+    for scale in (0.01, 1.0, 0.1, 0.3, 0.01, 5.0):
+        gradient.copy_(scale * torch.randn(2, 30, generator=generator, dtype=torch.float64))
         for row, its, optimiser in zip(alone, gradient, reference, strict=True):
             row.grad = its.clone()
+            torch.nn.utils.clip_grad_norm_([row], clip_norm)
             optimiser.step()
-        ours.step(flat, gradient, 0.05, clip_norm=1.0)
-    torch.testing.assert_close(flat, torch.stack([row.detach() for row in alone]), rtol=1e-12, atol=1e-12)
+        ours.take(0.05)
+    torch.testing.assert_close(flat, torch.stack([row.detach() for row in alone]), rtol=1e-6, atol=1e-6)
 
 
 def test_graphs_without_a_gpu_are_refused_before_any_work() -> None:
