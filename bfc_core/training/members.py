@@ -14,7 +14,7 @@ BATCH_BLOCK = 64
 """Steps whose batches are drawn at once; block b of a seed can be drawn without the ones before it."""
 
 FETCHED_BYTES = 4 * 2**20
-"""Samples that are fetched at once: a set is read from the cache, and what was read from it still is when it is used."""
+"""Samples that are fetched at once: few enough to be in the cache still when they are used."""
 
 
 @dataclass(frozen=True)
