@@ -1,7 +1,7 @@
 """Values and gradients of a pack on one batch after another, in arrays that are made once.
 
-The formulas are those of :mod:`bfc_core.networks.distilled_densenet`: with G = Σ_n slope · h hᵀ,
-∂/∂W_ℓ = 2 α_ℓ W_ℓ G and ∂/∂h_ℓ = 2 α_ℓ slope · M_ℓ h_ℓ. What differs is where numbers stand. Rows of the batch are the
+The formulas are those of :mod:`bfc_core.networks.distilled_densenet`: with G = Σ_n slope · h hᵀ / N,
+∂/∂W_ℓ = 2 α_ℓ W_ℓ G and ∂/∂h_ℓ = 2 α_ℓ slope · M_ℓ h_ℓ / N for the mean over N rows. What differs is where numbers stand. Rows of the batch are the
 *last* axis: then h_ℓ is its sources one below the other, each a block of its own, and W h and K h are one product
 with the rows of W and K, which are neighbours in a flat row. A gradient overwrites the value that it is made of.
 
@@ -35,7 +35,7 @@ class BatchGradient:
         flat: parameters; read where they stand at every call.
         gradient: what is added to.
         lifts: the frozen R_ℓ.
-        alphas: α_ℓ.
+        alphas: α_ℓ, as they are now.
         active: the levels of the output, from the lowest.
         trainable: the levels whose gradient is wanted.
         rows: rows of a batch.

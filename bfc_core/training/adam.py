@@ -19,8 +19,9 @@ MANY_STEPS = torch.tensor(1e9)
 class Adam:
     """First and second moments of a flat parameter row a member (arXiv:1412.6980, Algorithm 1).
 
-    All rows are :func:`member_rows`: torch's fused step treats the ends of an array otherwise than the rest, in the
-    last bit, and with whole lines no number stands at an end, whatever its member's place in the pack.
+    All rows are :func:`member_rows`: torch's fused step treats the end of an array otherwise than the rest, in the
+    last bit, and with whole lines no number stands there, whatever its member's place in the pack. That is a property
+    of torch's kernel, which tests watch (tests/bfc_core/networks/test_member_arrays.py).
 
     Letters: e members, p parameters.
     """

@@ -108,6 +108,6 @@ class Members:
             if key not in drawn:
                 seed, first, rows = key
                 generator = generator_for(seed, "batches", block)
-                drawn[key] = first + torch.randint(rows, (BATCH_BLOCK, batch_size), generator=generator)
+                drawn[key] = torch.randint(rows, (BATCH_BLOCK, batch_size), generator=generator).add_(first)
         keys = zip(self.seeds, self.first_rows, self.rows, strict=True)
         return torch.stack([drawn[key] for key in keys], 1).to(self.flat.device)

@@ -4,6 +4,7 @@ Regression: the residual is F(x) − y. Classification (arXiv:2001.04413 §3): l
 Y = ±1 and v ≈ 1/ε, and Reg is multiplied by v, so that both parts grow alike.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,9 @@ from torch import Tensor
 from bfc_core.specs import Recipe
 
 Loss = Literal["huber", "squared", "logistic"]
+
+WIDEST_VECTORS = 128
+"""Bytes that a CPU's loop takes at once: two vectors of AVX-512."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Objective:
     def row_values(self, predicted: Float[Tensor, "e n"], y: Float[Tensor, "e n"]) -> Float[Tensor, "e n"]:
         """The loss of every row: r², Huber's ½r² / δ(|r| − ½δ), or the logistic loss."""
         if self.loss == "logistic":
-            return torch.nn.functional.softplus(-self.margin_slope * y * predicted)
+            return _row_by_row(torch.nn.functional.softplus, -self.margin_slope * y * predicted)
         residual = predicted - y
         if self.loss == "squared":
             return residual.square()
@@ -53,7 +57,7 @@ class Objective:
         """∂/∂predicted of :meth:`row_values`."""
         if self.loss == "logistic":
             v = self.margin_slope
-            return -v * y * torch.sigmoid(-v * y * predicted)
+            return -v * y * _row_by_row(torch.sigmoid, -v * y * predicted)
         residual = predicted - y
         return residual.mul_(2) if self.loss == "squared" else residual.clamp_(-self.delta, self.delta)
 
@@ -62,8 +66,19 @@ class Objective:
     ) -> Float[Tensor, "e n"]:
         """∂²/∂predicted² of :meth:`row_values`; for Huber the weight δ/max(|r|, δ) of reweighted least squares."""
         if self.loss == "logistic":
-            share = torch.sigmoid(-self.margin_slope * y * predicted)
+            share = _row_by_row(torch.sigmoid, -self.margin_slope * y * predicted)
             return self.margin_slope**2 * share * (1 - share)
         if self.loss == "squared":
             return torch.full_like(predicted, 2.0)
         return self.delta / (predicted - y).abs().clamp_min(self.delta)
+
+
+def _row_by_row(function: Callable[[Tensor], Tensor], z: Float[Tensor, "*e n"]) -> Float[Tensor, "*e n"]:
+    """The function of every row, by the same bits whatever rows are beside it.
+
+    A CPU takes exponentials in vectors, and what is left at the end of an array otherwise, in the last bit. So either
+    rows are whole vectors, or each is an array of its own.
+    """
+    if z.ndim == 1 or z.device.type != "cpu" or z.shape[-1] * z.element_size() % WIDEST_VECTORS == 0:
+        return function(z)
+    return torch.stack([function(row) for row in z])
