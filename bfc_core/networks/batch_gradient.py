@@ -3,8 +3,8 @@
 The formulas are those of :mod:`bfc_core.networks.distilled_densenet`: for the mean over N rows, with
 G = Σ_n slope · h hᵀ / N, ∂/∂W_ℓ = 2 α_ℓ W_ℓ G and ∂/∂h_ℓ = 2 α_ℓ slope · M_ℓ h_ℓ / N. What differs is where numbers
 stand. Rows of the batch are the *last* axis: then h_ℓ is its sources one below the other, each a block of its own, and
-W h and K h are one product with the rows of W and K, which are neighbours in a flat row. A gradient overwrites the value
-that it is made of.
+W h and K h are one product with the rows of W and K, which are neighbours in a flat row. A gradient overwrites the
+value that it is made of.
 
 Letters: e members, p parameters, n rows of the batch, i length of h_ℓ, m rows of W, r rows of W and K in use,
 q length of R S.
