@@ -152,10 +152,9 @@ def _flops_of_a_member_step(shape: Shape) -> int:
 KINDS = {
     "products": {"bmm", "addmm_", "addmm", "baddbmm", "baddbmm_", "mm"},
     "gathering": {"index_select", "index", "random_"},
-    # The norm is also what asks whether the truncation is in reach, of a few numbers.
     "the optimiser's own": {"_fused_adam_", "linalg_vector_norm", "clamp_min_", "div"},
     "other passes over arrays": {
-        "mul", "mul_", "add", "add_", "sub", "addcmul", "copy_", "fill_", "clamp_",
+        "mul", "mul_", "add", "add_", "sub", "addcmul", "copy_", "fill_", "clamp_", "aminmax",
     },
 }  # fmt: skip
 """Operations of a step by what they do; what is in none of them makes views and numbers: starting, not computing."""

@@ -49,7 +49,7 @@ def bound_in_reach(
 ) -> float | None:
     """:func:`effective_bound` of z = R S, asking the few entries of S first: |z| ≤ ``reach`` · max |S|."""
     if bound is not None and reach is not None and feature.numel():
-        largest = torch.linalg.vector_norm(feature.detach(), torch.inf)
-        if reach * largest.item() <= bound:
+        low, high = torch.aminmax(feature.detach())
+        if reach * max(-low.item(), high.item()) <= bound:
             return None
     return effective_bound(z, bound)
