@@ -23,10 +23,10 @@ CACHE_BYTES = 8 * 2**20
 """What the arrays of one step may fill together: of the order of a core's cache. Past it a member more saves little,
 since every operation then waits for memory."""
 
-SECONDS_A_STEP, SECONDS_AN_EXACT_STEP = 1.2e-4, 4.5e-4
+SECONDS_A_STEP, SECONDS_AN_EXACT_STEP = 1.0e-4, 4.5e-4
 """What a step costs beside its products."""
 
-STEPPED_FLOPS, REFINED_FLOPS = 2.5e10, 5e9
+STEPPED_FLOPS, REFINED_FLOPS = 4e10, 5e9
 """Products a second on one core: of steps in float32, and of refinements, which are in float64 and often short."""
 
 SECONDS_A_NUMBER, SAMPLE_COPIES = 4e-8, 3
