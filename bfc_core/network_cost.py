@@ -14,7 +14,7 @@ from bfc_core.specs import (
     hierarchy_of,
 )
 from bfc_core.specs.plain_targets import PlainTarget
-from bfc_core.training.schedule import refinement_bytes, stages_of
+from bfc_core.training.schedule import Stage, refinement_bytes, stages_of
 
 MAX_MEMBERS = 16
 """Members of one batched program: the cost of starting an operation is shared well enough by then."""
@@ -32,6 +32,9 @@ STEPPED_FLOPS, REFINED_FLOPS = 4e10, 5e9
 SECONDS_A_NUMBER, SAMPLE_COPIES = 4e-8, 3
 """What drawing a number of the samples takes, and how often a training process holds it, as float64."""
 
+SECONDS_A_REFINEMENT = 0.012
+"""What a refinement costs beside its products: a dozen steps, each of some sixty short operations."""
+
 ROWS_OF_A_TARGET, ROWS_OF_A_BLOCK = 16_384, 1024
 """Rows on which a target is normalised, and rows that are drawn at a time."""
 
@@ -45,12 +48,14 @@ def network_seconds(run: RunSpec, learner: HierarchicalLearner) -> float:
     if isinstance(learner, AlgorithmOne) and learner.search is not None:
         steps *= learner.search.guesses
     stepped = planned_network_flops(run, learner, refined=False)
-    refined = planned_network_flops(run, learner) - stepped
+    refined = (planned_network_flops(run, learner) - stepped) / REFINED_FLOPS
+    if refined:
+        refined += SECONDS_A_REFINEMENT * sum(stage.refines for stage in _stages(run, learner))
     if _foresees_restarts(run, learner):
         refined *= 1 + learner.restarts
     seconds = (steps * seconds_a_step + stepped / STEPPED_FLOPS) * _number_bytes(learner) / 4
     numbers = _sample_numbers(run) + row_length(run) * (ROWS_OF_A_TARGET + 2 * ROWS_OF_A_BLOCK)
-    return seconds + refined / REFINED_FLOPS + SECONDS_A_NUMBER * numbers
+    return seconds + refined + SECONDS_A_NUMBER * numbers
 
 
 def held_bytes(run: RunSpec, learner: HierarchicalLearner) -> int:
@@ -58,7 +63,7 @@ def held_bytes(run: RunSpec, learner: HierarchicalLearner) -> int:
     copies = 8 * SAMPLE_COPIES * _sample_numbers(run)
     if learner.refinement_steps:
         copies += refinement_bytes(run.n, run.dim)
-    stages = len(stages_of(learner, hierarchy_of(run.target)))
+    stages = len(_stages(run, learner))
     return copies + _number_bytes(learner) * _parameters(run, learner) * (stages + 2)
 
 
@@ -106,6 +111,10 @@ def row_length(run: RunSpec) -> int:
     """Numbers that a learner reads of a sample: in classification rows are (x₀, x)."""
     is_longer = isinstance(run.target, LabelledTarget) and run.target.task == "classification"
     return run.dim + 1 if is_longer else run.dim
+
+
+def _stages(run: RunSpec, learner: HierarchicalLearner) -> tuple[Stage, ...]:
+    return stages_of(learner, hierarchy_of(run.target))
 
 
 def _foresees_restarts(run: RunSpec, learner: HierarchicalLearner) -> bool:
