@@ -65,9 +65,11 @@ class Steps:
         self, batches: Int[Tensor, "s e b"], step_sizes: list[float], movable: Float[Tensor, "e p"] | None
     ) -> None:
         """One step a batch; ``movable`` is 1 where a parameter may move, None where all may."""
-        for batch, step_size in zip(self.data.batches(batches), step_sizes, strict=True):
-            self.find_gradient(batch, movable)
-            self._moves.take(step_size)
+        # Nothing is differentiated, so no operation needs to ask; whatever is made in here is gone afterwards.
+        with torch.inference_mode():
+            for batch, step_size in zip(self.data.batches(batches), step_sizes, strict=True):
+                self.find_gradient(batch, movable)
+                self._moves.take(step_size)
 
     def find_gradient(self, batch: Batch, movable: Float[Tensor, "e p"] | None) -> None:
         """The gradient of the objective on a batch, into ``gradient``."""
