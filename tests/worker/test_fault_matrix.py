@@ -103,7 +103,7 @@ def test_a_child_that_raises_fails_its_runs_at_once_and_says_why(embedded) -> No
 def test_a_torn_newest_checkpoint_is_passed_over_for_an_older_one(embedded) -> None:
     victim = embedded.start_worker()
     # Long enough to be found with two checkpoints, on a fast machine too.
-    experiment = embedded.submit(LONG | {"steps_per_stage": 2000})
+    experiment = embedded.submit(LONG | {"steps_per_stage": 4000})
     folder = embedded.settings.data_dir / "packs"
     embedded.wait(lambda: len(list(folder.rglob("step-*.pt"))) >= 2)
     victim.kill()
@@ -373,7 +373,7 @@ def test_a_stack_killed_in_the_middle_of_its_work_goes_on_where_it_was(request, 
     first = stack.up()
     first_mapped = mapped(first)
     try:
-        spec = SPEC | {"learners": [LONG | {"steps_per_stage": 1000}]}
+        spec = SPEC | {"learners": [LONG | {"steps_per_stage": 2000}]}
         experiment = httpx.post(f"{stack.url}/v1/experiments", json=spec).json()["id"]
         database = open_database(f"sqlite:///{stack.folder / 'bfc.db'}")
         request.addfinalizer(database.dispose)

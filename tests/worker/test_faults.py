@@ -15,7 +15,7 @@ from service.models import AttemptOutcome, PackStatus
 from service.runs import lifecycle
 from service.runs.resumption import pause_experiment, resume_experiment
 
-LONG = {"kind": "joint", "width": 4, "batch_size": 16, "steps_per_stage": 400, "step_size": 1e-3}
+LONG = {"kind": "joint", "width": 4, "batch_size": 16, "steps_per_stage": 1200, "step_size": 1e-3}
 """A few seconds of training on a busy machine, for the pack of its seeds."""
 
 ENDLESS = LONG | {"steps_per_stage": 1_000_000}
@@ -61,7 +61,7 @@ def test_a_frozen_worker_that_wakes_is_fenced(deployment) -> None:
     if deployment.settings.broker_url == "filesystem://":
         pytest.skip("two workers on one machine share their slots; the servers show the fence")
     frozen = deployment.start_worker()
-    experiment = deployment.submit(LONG | {"steps_per_stage": 800})
+    experiment = deployment.submit(LONG | {"steps_per_stage": 2000})
     deployment.wait_for_checkpoint()
     os.kill(frozen.process.pid, signal.SIGSTOP)
     deployment.start_worker(data_dir="elsewhere")
@@ -126,7 +126,7 @@ def test_a_running_experiment_is_cancelled_within_seconds(deployment) -> None:
 
 def test_one_run_of_a_pack_is_cancelled_and_the_other_finishes(embedded) -> None:
     embedded.start_worker()
-    experiment = embedded.submit(LONG | {"steps_per_stage": 800})
+    experiment = embedded.submit(LONG | {"steps_per_stage": 2000})
     embedded.wait_for_checkpoint()
     first, second = embedded.runs(experiment)
     with embedded.database.writing() as session:
@@ -140,7 +140,7 @@ def test_one_run_of_a_pack_is_cancelled_and_the_other_finishes(embedded) -> None
 
 def test_a_drained_worker_gives_its_pack_back_with_a_checkpoint(deployment) -> None:
     leaving = deployment.start_worker(checkpoint_interval="3600")
-    experiment = deployment.submit(LONG | {"steps_per_stage": 800})
+    experiment = deployment.submit(LONG | {"steps_per_stage": 2000})
     deployment.wait(lambda: any(pack.step > 0 for pack in deployment.packs()))
     assert leaving.drain() == 0
     [pack] = deployment.packs()
@@ -154,7 +154,7 @@ def test_a_drained_worker_gives_its_pack_back_with_a_checkpoint(deployment) -> N
 
 def test_a_paused_experiment_is_checkpointed_and_goes_on_with_the_same_numbers(embedded) -> None:
     worker = embedded.start_worker(checkpoint_interval="3600")
-    experiment = embedded.submit(LONG | {"steps_per_stage": 800})
+    experiment = embedded.submit(LONG | {"steps_per_stage": 2000})
     embedded.wait(lambda: any(pack.step > 0 for pack in embedded.packs()))
     with embedded.database.writing() as session:
         pause_experiment(session, experiment)

@@ -60,7 +60,7 @@ def start_on(host: Host, deployment, bucket):
 def test_a_host_that_is_cut_off_is_replaced_and_writes_nothing_more(deployment, bucket, new_host) -> None:
     first, second = new_host(), new_host()
     victim = start_on(first, deployment, bucket)
-    learner = LONG | {"steps_per_stage": 3000}
+    learner = LONG | {"steps_per_stage": 5000}
     experiment = deployment.submit(learner, budget={"test_samples": 64, "keep_predictor": True})
     deployment.wait(lambda: any("s3://" in (pack.checkpoint_uri or "") for pack in deployment.packs()))
     first.pull_cable()

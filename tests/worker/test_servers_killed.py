@@ -59,7 +59,7 @@ def test_a_pack_that_outlasts_the_brokers_patience_is_trained_once_and_the_worke
 ) -> None:
     rabbitmq, deployment = impatient_rabbitmq
     worker = deployment.start_worker()
-    experiment = deployment.submit(LONG | {"steps_per_stage": 3000})
+    experiment = deployment.submit(LONG | {"steps_per_stage": 5000})
     deployment.wait(lambda: "delivery acknowledgement" in rabbitmq.output())
     assert deployment.packs()[0].status is PackStatus.RUNNING, "the broker lost its patience in mid-training"
     assert deployment.wait_for_end(experiment) == "succeeded"
@@ -105,7 +105,7 @@ def test_a_postgres_killed_twice_in_the_middle_of_work_loses_and_doubles_nothing
     patient = {"lease": "60", "heartbeat_interval": "1"}
     api = deployment.start_api(**patient)
     worker = deployment.start_worker(**patient)
-    experiment = deployment.submit(LONG | {"steps_per_stage": 1500})
+    experiment = deployment.submit(LONG | {"steps_per_stage": 3000})
     deployment.wait_for_checkpoint()
     for number in range(2):
         key = {"Idempotency-Key": f"killed-{number}"}
