@@ -48,14 +48,8 @@ class TrainingData:
     """x₀ of classification, which the prediction adds to F(x)."""
 
     def batch(self, rows: Int[Tensor, "e b"]) -> Batch:
-        """Samples and labels of these rows; ``index_select`` copies whole rows, ``x[rows]`` numbers."""
-        flat = rows.flatten()
-        offset = None if self.offset is None else self.offset.index_select(0, flat).view_as(rows)
-        return Batch(
-            self.x.index_select(0, flat).view(*rows.shape, -1),
-            self.y.index_select(0, flat).view_as(rows),
-            offset,
-        )
+        """Samples and labels of these rows."""
+        return self._fetched(rows)
 
     def batches(self, rows: Int[Tensor, "s e b"]) -> Iterator[Batch]:
         """A batch a step, each valid until the next is asked for.
@@ -67,12 +61,15 @@ class TrainingData:
         steps = min(len(rows), max(1, FETCHED_BYTES // (members * size * dim * self.x.element_size())))
         kept = self.x.new_empty(members * steps * size, dim)
         for some in torch.split(rows, steps):
-            flat = some.transpose(0, 1).flatten()
-            x = torch.index_select(self.x, 0, flat, out=kept[: len(flat)])
-            shape = members, len(some), size
-            offset = None if self.offset is None else self.offset.index_select(0, flat).view(shape)
-            fetched = Batch(x.view(*shape, dim), self.y.index_select(0, flat).view(shape), offset)
-            yield from fetched.steps()
+            yield from self._fetched(some.transpose(0, 1), kept[: some.numel()]).steps()
+
+    def _fetched(self, rows: Int[Tensor, "e *s b"], into: Float[Tensor, "c dim"] | None = None) -> Batch:
+        """``index_select`` copies whole rows, ``x[rows]`` numbers; samples go ``into`` an array where one is given."""
+        flat = rows.flatten()
+        x = torch.index_select(self.x, 0, flat, out=into).view(*rows.shape, -1)
+        y = self.y.index_select(0, flat).view(rows.shape)
+        offset = None if self.offset is None else self.offset.index_select(0, flat).view(rows.shape)
+        return Batch(x, y, offset)
 
 
 @dataclass
