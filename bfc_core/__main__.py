@@ -28,7 +28,6 @@ from bfc_core.specs import (
     Fault,
     Measurement,
     Outcome,
-    Recipe,
     Report,
     RunSpec,
     faults_of,
@@ -110,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports: dict[int, Report] = {}
     positions = {id(run): position for position, run in enumerate(runs)}
     is_gpu = options.device.startswith("cuda")
-    packs = packs_of(runs, gpu_memory_bytes=_half_of_memory(options.device) if is_gpu else None)
+    gpu_memory_bytes = _half_of_memory(options.device) if is_gpu else None
+    packs = packs_of(runs, gpu_memory_bytes=gpu_memory_bytes, memory_limit_bytes=limit)
     posed = PosedProblems(data_sets=options.data_sets)
     for number, pack in enumerate(packs, 1):
         title = f"pack {number}/{len(packs)} ({label_of(pack[0].learner)}, {len(pack)} runs)"
@@ -162,10 +162,10 @@ def _beyond(limit: int, spec: ExperimentSpec, runs: Sequence[RunSpec]) -> Iterat
     # Seeds and alphas cost the same.
     largest = list({(run.learner, run.n, run.dim): run for run in runs}.values())
     for position, learner in enumerate(spec.learners):
-        if isinstance(learner, Recipe):
-            continue
         needed, n, dim = max(
-            (estimate_run(run).memory_bytes, run.n, run.dim) for run in largest if run.learner == learner
+            (estimate_run(run).memory_bytes, run.n, run.dim)
+            for run in largest
+            if run.learner == spec.budgeted(learner)
         )
         if needed > limit:
             yield Fault(

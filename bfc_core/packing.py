@@ -71,7 +71,10 @@ class Estimate:
 
 
 def packs_of(
-    runs: Iterable[RunSpec], max_members: int | None = None, gpu_memory_bytes: int | None = None
+    runs: Iterable[RunSpec],
+    max_members: int | None = None,
+    gpu_memory_bytes: int | None = None,
+    memory_limit_bytes: int | None = None,
 ) -> list[list[RunSpec]]:
     """Group runs into packs; every run appears once, in a stable order.
 
@@ -79,6 +82,7 @@ def packs_of(
     where they are short; on a GPU as many as ``gpu_memory_bytes`` hold with their samples, up to
     :data:`MAX_SHORT_MEMBERS`. With ``max_members`` a pack has no more, and on a CPU as many however long they are. With
     both, whichever is fewer; a single run too large for these bytes is a pack all the same. With 1 every run is alone.
+    Networks keep company only within ``memory_limit_bytes`` of their process.
     """
     if max_members == 1:
         return [[run] for run in runs]
@@ -87,16 +91,17 @@ def packs_of(
         groups[_shape_key(run)].append(run)
     packs: list[list[RunSpec]] = []
     for group in groups.values():
-        if isinstance(group[0].learner, Recipe) and gpu_memory_bytes is not None:
-            most = min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)
-            packs.extend(_staged_packs(group, most, gpu_memory_bytes))
-        elif isinstance(group[0].learner, Recipe):
-            most = max_members or MAX_SHORT_MEMBERS
-            packs.extend(
-                _staged_packs(group, most, long=max_members or fastest_members(group[0], group[0].learner))
-            )
-        else:
+        if not isinstance(group[0].learner, Recipe):
             packs.extend(_short_packs(group, min(MAX_SHORT_MEMBERS, max_members or MAX_SHORT_MEMBERS)))
+            continue
+        most, estimates = max_members or MAX_SHORT_MEMBERS, _Estimates(group)
+        within = _KeepsWithin(estimates, math.inf if memory_limit_bytes is None else memory_limit_bytes)
+        if gpu_memory_bytes is None:
+            short = _IsShort(estimates, max_members or estimates.together)
+            packs.extend(_staged_packs(group, most, within, short))
+        else:
+            fits = _FitsTheDevice(group[0], gpu_memory_bytes)
+            packs.extend(_staged_packs(group, min(MAX_SHORT_MEMBERS, most), within, fits))
     return packs
 
 
@@ -226,30 +231,77 @@ def _gram_key(run: RunSpec) -> Hashable:
 
 
 def _staged_packs(
-    group: list[RunSpec], most: int, memory_bytes: int | None = None, long: int = 1
+    group: list[RunSpec], most: int, within: "_KeepsWithin", fits: "_FitsTheDevice | _IsShort"
 ) -> list[list[RunSpec]]:
     """Keep the arms of one seed together, so that their common stages are trained once.
 
     Seeds stay together too, whatever n: a target and its test rows are then drawn once a pack and not once a size.
-    At most ``most`` runs are a pack. On a GPU of ``memory_bytes`` so many as fit, where arms share their samples; on a
-    CPU ``long`` of them, and more while they are short, for their refinements gain by company. Arms that do not fit
-    together are a pack nevertheless.
+    At most ``most`` runs are a pack. On a GPU so many as fit, where arms share their samples; on a CPU as many as are
+    stepped together, and more while they are short, for their refinements gain by company. Arms of one seed that do
+    not fit together are a pack nevertheless; where a process has not the memory for them, each is one.
     """
     target_of = _target_names(group)
     seeds: defaultdict[Hashable, defaultdict[int, list[RunSpec]]] = defaultdict(lambda: defaultdict(list))
     for run in group:
         seeds[target_of[id(run.target)], run.seed][run.n].append(run)
-    fits = _FitsTheDevice(group[0], memory_bytes) if memory_bytes is not None else _IsShort(group, long)
     packs: list[list[RunSpec]] = [[]]
-    for sizes in seeds.values():
-        for members in sizes.values():
+    for arms in (arms for sizes in seeds.values() for arms in sizes.values()):
+        for members in [arms] if within.holds_alone(arms) else [[run] for run in arms]:
             count = len(packs[-1]) + len(members)
-            if packs[-1] and (count > most or not fits.holds(members, count)):
+            is_held = within.holds(members, count) and fits.holds(members, count)
+            if packs[-1] and (count > most or not is_held):
                 packs.append([])
+                within.begin()
                 fits.begin()
             packs[-1].extend(members)
+            within.take(members)
             fits.take(members)
     return packs
+
+
+class _Estimates:
+    """What the networks of a group cost, each estimated once: seeds change nothing, and a grid's runs share objects."""
+
+    def __init__(self, group: Sequence[RunSpec]) -> None:
+        recipe = _recipe(group[0])
+        self.budget_seconds = group[0].budget.seconds or math.inf
+        self.short_seconds = _short_seconds(group[0])
+        self.is_stepped_in_parts, self.stepped_bytes = is_stepped_in_parts(recipe), stepped_bytes(recipe)
+        self.together = fastest_members(group[0], recipe)
+        self._known = {key: estimate_run(run) for key, run in {self._key(run): run for run in group}.items()}
+
+    def of(self, members: Sequence[RunSpec]) -> tuple[float, int]:
+        """Seconds, and bytes beside the arrays of a step."""
+        each = [self._known[self._key(run)] for run in members]
+        held = sum(estimate.memory_bytes - self.stepped_bytes for estimate in each)
+        return sum(estimate.seconds for estimate in each), held
+
+    @staticmethod
+    def _key(run: RunSpec) -> tuple[int, int, int]:
+        return id(run.target), id(run.learner), run.n
+
+
+class _KeepsWithin:
+    """Whether a pack's process keeps within so many bytes, as :func:`estimate_pack` has it."""
+
+    def __init__(self, estimates: _Estimates, limit_bytes: float) -> None:
+        self._estimates, self._limit_bytes = estimates, limit_bytes
+        self.begin()
+
+    def begin(self) -> None:
+        self._held = 0
+
+    def holds(self, members: Sequence[RunSpec], count: int) -> bool:
+        together = self._estimates.together if self._estimates.is_stepped_in_parts else count
+        stepped = min(count, together) * self._estimates.stepped_bytes
+        return self._held + self._estimates.of(members)[1] + stepped <= self._limit_bytes
+
+    def holds_alone(self, members: Sequence[RunSpec]) -> bool:
+        """Whether these members are not too many by themselves."""
+        return _KeepsWithin(self._estimates, self._limit_bytes).holds(members, len(members))
+
+    def take(self, members: Sequence[RunSpec]) -> None:
+        self._held += self._estimates.of(members)[1]
 
 
 class _FitsTheDevice:
@@ -273,43 +325,29 @@ class _FitsTheDevice:
 
 
 class _IsShort:
-    """Whether a pack stays short and small with more members, or has so few that it may be as long as its budget."""
+    """Whether a pack stays short and small with more members, or has so few that it may be as long as its budget.
 
-    def __init__(self, group: Sequence[RunSpec], long: int) -> None:
-        recipe = _recipe(group[0])
-        self._long, self._budget = long, group[0].budget.seconds or math.inf
-        self._may_grow = is_stepped_in_parts(recipe)
-        self._limit = _short_seconds(group[0])
-        self._stepped_bytes = stepped_bytes(recipe)
-        # Seeds change nothing, and runs of a grid share objects.
-        self._estimates = {
-            key: estimate_run(run) for key, run in {_IsShort._key(run): run for run in group}.items()
-        }
+    Short networks gain by company, for they are refined side by side; longer ones are as many as are stepped together.
+    """
+
+    def __init__(self, estimates: _Estimates, long: int) -> None:
+        self._estimates, self._long = estimates, long
         self.begin()
 
     def begin(self) -> None:
         self._seconds, self._bytes = 0.0, 0
 
     def holds(self, members: Sequence[RunSpec], count: int) -> bool:
-        seconds, held = self._cost(members)
-        if count <= self._long and self._seconds + seconds <= self._budget:
+        seconds, held = self._estimates.of(members)
+        if count <= self._long and self._seconds + seconds <= self._estimates.budget_seconds:
             return True
-        is_short = self._seconds + seconds <= self._limit and self._bytes + held <= SHORT_PACK_BYTES
-        return self._may_grow and is_short
+        is_short = self._seconds + seconds <= self._estimates.short_seconds
+        return self._estimates.is_stepped_in_parts and is_short and self._bytes + held <= SHORT_PACK_BYTES
 
     def take(self, members: Sequence[RunSpec]) -> None:
-        seconds, held = self._cost(members)
+        seconds, held = self._estimates.of(members)
         self._seconds += seconds
         self._bytes += held
-
-    def _cost(self, members: Sequence[RunSpec]) -> tuple[float, int]:
-        each = [self._estimates[self._key(run)] for run in members]
-        held = sum(estimate.memory_bytes - self._stepped_bytes for estimate in each)
-        return sum(estimate.seconds for estimate in each), held
-
-    @staticmethod
-    def _key(run: RunSpec) -> tuple[int, int, int]:
-        return id(run.target), id(run.learner), run.n
 
 
 def _short_seconds(run: RunSpec) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bfc_core.checkpoint import CheckpointFolder
+from bfc_core.errors import ResourceLimitExceeded
 from bfc_core.evaluation import report_of
 from bfc_core.kernels.shared import EigendecompositionFolder
 from bfc_core.learners.exact_algorithm_1 import ExactPack, is_exact
@@ -13,7 +14,7 @@ from bfc_core.learners.hierarchy_search import fit_by_search, searches
 from bfc_core.learners.kernel_pack import KernelPack
 from bfc_core.learners.network_file import NAME, save_network
 from bfc_core.learners.network_predictor import NetworkPredictor
-from bfc_core.packing import is_one_program
+from bfc_core.packing import estimate_run, is_one_program
 from bfc_core.posing import PosedProblems
 from bfc_core.specs import Recipe, Report, RunSpec
 from bfc_core.training.progress import Observer, SilentObserver
@@ -55,6 +56,8 @@ def execute_pack(
     posed = posed or PosedProblems(data_sets=data_sets)
     if not isinstance(specs[0].learner, Recipe):
         return KernelPack(specs, observer, checkpoints, memory_limit_bytes, kernel_cache, posed).reports()
+    if memory_limit_bytes is not None:
+        _check_memory(specs, memory_limit_bytes)
     started = time.monotonic()
     problems = [posed.pose(spec) for spec in specs]
     if searches(specs[0].learner):
@@ -71,3 +74,11 @@ def execute_pack(
                 save_network(fit.predictor, spec, artifacts / str(run) / NAME)
     seconds = (time.monotonic() - started) / len(specs)
     return [report.model_copy(update={"seconds": seconds}) for report in reports]
+
+
+def _check_memory(specs: Sequence[RunSpec], limit_bytes: int) -> None:
+    """Refuse networks that are estimated to be too large before their samples are drawn; kernels know what is exact."""
+    for spec in specs:
+        needed = estimate_run(spec).memory_bytes
+        if needed > limit_bytes:
+            raise ResourceLimitExceeded(f"{spec.learner.kind} on {spec.n} samples", needed, limit_bytes)

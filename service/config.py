@@ -111,7 +111,10 @@ class Settings(BaseSettings):
     )
 
     # Limits, checked before anything is stored
-    kernel_memory_limit_bytes: Bytes = Field(default=4 * 2**30, description="peak of one pack")
+    pack_memory_limit_bytes: Bytes = Field(
+        default=4 * 2**30,
+        description="estimated peak of one pack: a larger run is refused, and networks keep company only within it",
+    )
 
     kernel_cache_limit_bytes: Annotated[int, Field(ge=0)] = Field(
         default=2**30, description="eigendecompositions kept in data_dir between packs; 0 keeps none"

@@ -112,13 +112,13 @@ def _workers_check(database: Database, settings: Settings) -> Check:
 def _disagreement(workers: Sequence[Worker], settings: Settings) -> str | None:
     """What this API plans with and a worker does otherwise; None where they agree."""
     warnings = []
-    planned = settings.kernel_memory_limit_bytes
-    limits = {worker.kernel_memory_limit_bytes for worker in workers} - {None, planned}
+    planned = settings.pack_memory_limit_bytes
+    limits = {worker.pack_memory_limit_bytes for worker in workers} - {None, planned}
     if limits:
         sizes = ", ".join(f"{limit / 2**30:.3g}" for limit in sorted(limit or 0 for limit in limits))
         warnings.append(
             f"plans are made for {planned / 2**30:.3g} GiB a pack, workers allow {sizes}: set "
-            "BFC_KERNEL_MEMORY_LIMIT_BYTES alike, or runs fail that were accepted"
+            "BFC_PACK_MEMORY_LIMIT_BYTES alike, or runs fail that were accepted"
         )
     here = settings.heartbeat_interval.total_seconds()
     rhythms = {worker.heartbeat_seconds for worker in workers} - {None, here}

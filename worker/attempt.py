@@ -283,7 +283,7 @@ class Attempt:
             result=str(folder.result),
             artifacts=str(folder.artifacts),
             checkpoint_interval_seconds=settings.checkpoint_interval.total_seconds(),
-            kernel_memory_limit_bytes=settings.kernel_memory_limit_bytes,
+            pack_memory_limit_bytes=settings.pack_memory_limit_bytes,
             kernel_cache=str(settings.data_dir.absolute() / "kernel-cache"),
             kernel_cache_limit_bytes=settings.kernel_cache_limit_bytes,
             data_sets=str(settings.data_sets_folder.absolute()),

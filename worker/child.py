@@ -174,7 +174,7 @@ def _train(job: ChildJob, specs: list[RunSpec], observer: PipeObserver) -> None:
         observer,
         job.device,
         checkpoints,
-        job.kernel_memory_limit_bytes,
+        job.pack_memory_limit_bytes,
         kernel_cache,
         artifacts=Path(job.artifacts),
         data_sets=None if job.data_sets is None else Path(job.data_sets),

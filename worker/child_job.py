@@ -20,7 +20,7 @@ class ChildJob(BaseModel):
     result: str
     artifacts: str
     checkpoint_interval_seconds: float
-    kernel_memory_limit_bytes: int
+    pack_memory_limit_bytes: int
     kernel_cache: str | None = None
     kernel_cache_limit_bytes: int = 0
     data_sets: str | None = None

@@ -121,7 +121,7 @@ class Housekeeping:
                     device=self._settings.device,
                     concurrency=self._settings.concurrency,
                     version=code_version(),
-                    kernel_memory_limit_bytes=self._settings.kernel_memory_limit_bytes,
+                    pack_memory_limit_bytes=self._settings.pack_memory_limit_bytes,
                     heartbeat_seconds=self._settings.heartbeat_interval.total_seconds(),
                     started_at=now,
                 )

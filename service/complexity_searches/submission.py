@@ -43,7 +43,7 @@ def start(
     if largest.cell_count() > spec.max_runs:
         raise BudgetTooSmallError(spec.max_runs, largest.cell_count())
     check_data_set(spec.target, settings.data_sets_folder)
-    plan(largest, cells_of(largest), settings.kernel_memory_limit_bytes)
+    plan(largest, cells_of(largest), settings.pack_memory_limit_bytes)
     request = KeyedRequest(principal.owner, key, f"complexity|{spec.canonical_json()}")
     wakeups: list[Wakeup] = []
 

@@ -60,22 +60,29 @@ def calibrations(session: Session, kinds: Iterable[str]) -> dict[str, Calibratio
 def _ratios(session: Session, kind: str) -> tuple[list[float], list[float]]:
     """What finished runs took over what was estimated: of their seconds, and of their FLOPs where they counted."""
     newest = (
-        select(Run.id, Run.pack_id, Report.seconds, Report.flops, Report.created_at)
+        select(Run.id, Run.pack_id, Report.seconds, Report.flops, Run.finished_at)
         .join(Report, Report.run_id == Run.id)
-        .where(Run.learner_kind == kind, Run.status == RunStatus.SUCCEEDED, Report.seconds > 0)
-        .order_by(Report.created_at.desc(), Run.id)
+        .where(Run.learner_kind == kind, Run.finished_at.is_not(None))
+        .where(Run.status == RunStatus.SUCCEEDED, Report.seconds > 0)
+        .order_by(Run.finished_at.desc(), Run.id.desc())
         .limit(SOUGHT_AMONG)
         .subquery()
     )
-    order = newest.c.created_at.desc(), newest.c.id
+    order = newest.c.finished_at.desc(), newest.c.id.desc()
     rank = func.row_number().over(partition_by=newest.c.pack_id, order_by=order).label("place")
     placed = select(newest, rank).subquery()
-    rows = session.execute(
-        select(Run.spec, placed.c.pack_id, placed.c.seconds, placed.c.flops)
-        .join(placed, placed.c.id == Run.id)
+    chosen = (
+        select(placed)
         .where(placed.c.place <= OF_A_PACK)
-        .order_by(placed.c.created_at.desc(), placed.c.id)
+        .order_by(placed.c.finished_at.desc(), placed.c.id.desc())
         .limit(NEWEST)
+        .subquery()
+    )
+    # Specs last, and of those few: they are the widest column.
+    rows = session.execute(
+        select(Run.spec, chosen.c.pack_id, chosen.c.seconds, chosen.c.flops)
+        .join(chosen, chosen.c.id == Run.id)
+        .order_by(chosen.c.finished_at.desc(), chosen.c.id.desc())
     ).all()
     specs = [RunSpec.model_validate(row.spec) for row in rows]
     measured: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)

@@ -94,11 +94,12 @@ def plan(
         network_pack_bytes: what one pack of networks may fill of its device; None: sizes for a CPU.
 
     Raises:
-        PlanRefusedError: a kernel learner needs more memory than the deployment allows, or two learners are the
-            same under the budget; names the learner.
+        PlanRefusedError: a learner needs more memory than the deployment allows, or two learners are the same under
+            the budget; names the learner.
     """
     _refuse_twins(spec)
-    packs = packs_of((cell.spec for cell in cells if cell.answer is None), pack_members, network_pack_bytes)
+    open_runs = (cell.spec for cell in cells if cell.answer is None)
+    packs = packs_of(open_runs, pack_members, network_pack_bytes, memory_limit_bytes)
     calibrated = calibrated or {}
     factors = {kind: found.factor for kind, found in calibrated.items()}
     estimates = [_corrected(pack, factors) for pack in packs]
@@ -107,6 +108,7 @@ def plan(
     for cell in cells:
         grouped[cell.spec.learner].append(cell)
     labels = distinct_labels(grouped)
+    position = {spec.budgeted(learner): index for index, learner in enumerate(spec.learners)}
     for learner, of_learner in grouped.items():
         open_cells = [cell.spec for cell in of_learner if cell.answer is None]
         singles, flops = _distinct_estimates(open_cells)
@@ -123,13 +125,13 @@ def plan(
                 calibrated.get(learner.kind),
             )
         )
-        if not isinstance(learner, Recipe) and memory > memory_limit_bytes and learner in spec.learners:
+        if memory > memory_limit_bytes and learner in position:
             refusals.append(
                 FieldProblem(
-                    f"#/learners/{spec.learners.index(learner)}",
+                    f"#/learners/{position[learner]}",
                     "memory_limit",
                     f"{labels[learner]} needs {memory / 2**30:.1f} GiB at n = {max(spec.n)}; this deployment allows "
-                    f"{memory_limit_bytes / 2**30:.1f} GiB a pack. Use a smaller n or leave the learner out",
+                    f"{memory_limit_bytes / 2**30:.1f} GiB a pack. {_what_to_do(learner)}",
                 )
             )
     if refusals:
@@ -161,6 +163,12 @@ def _refuse_twins(spec: ExperimentSpec) -> None:
                 "holds for both; leave one of them or the budget out"
             )
             raise PlanRefusedError(detail, (FieldProblem(f"#/learners/{index}", "learner_twice", detail),))
+
+
+def _what_to_do(learner: AnyLearner) -> str:
+    if isinstance(learner, Recipe):
+        return "Use a smaller n or dim, a smaller width or batch_size, or leave the learner out"
+    return "Use a smaller n or leave the learner out"
 
 
 def _corrected(pack: Sequence[RunSpec], factors: Mapping[str, float]) -> Estimate:

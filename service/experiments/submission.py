@@ -41,7 +41,7 @@ def planned(
     return plan(
         spec,
         cells,
-        settings.kernel_memory_limit_bytes,
+        settings.pack_memory_limit_bytes,
         calibrations(session, kinds),
         settings.pack_members,
         settings.network_pack_bytes,

@@ -20,8 +20,9 @@ class Worker(Base):
     device: Mapped[str] = mapped_column(String(100))
     concurrency: Mapped[int] = mapped_column(Integer)
     version: Mapped[str] = mapped_column(String(100))
-    kernel_memory_limit_bytes: Mapped[int | None] = mapped_column(
-        BigInteger, doc="its settings, to be compared with those of the API"
+    # A worker of the version before writes the column, so its name stays.
+    pack_memory_limit_bytes: Mapped[int | None] = mapped_column(
+        "kernel_memory_limit_bytes", BigInteger, doc="its settings, to be compared with those of the API"
     )
     heartbeat_seconds: Mapped[float | None] = mapped_column(Double)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)

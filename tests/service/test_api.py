@@ -27,7 +27,7 @@ from service.runs import lifecycle
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/bfc.db", kernel_memory_limit_bytes=2**30
+        data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/bfc.db", pack_memory_limit_bytes=2**30
     )
 
 

@@ -5,7 +5,14 @@ from sqlalchemy import text
 
 from bfc_core.packing import estimate_run, planned_flops
 from bfc_core.specs import Metrics, Outcome, Report, RunSpec
+from service.experiments.calibration import SOUGHT_AMONG, calibrations
+from service.models import Report as StoredReport
+from service.models import Run
+from service.runs import lifecycle
 from tests.service.conftest import SMALL, Api
+from tests.service.database_work import work
+from tests.service.lifecycle_bench import Bench, reports_of
+from tests.service.lifecycle_bench import bench as bench
 
 SLOW = {"kind": "nearest_neighbours"}
 UNSEEN = {"kind": "linear"}
@@ -123,3 +130,52 @@ def test_only_the_newest_runs_are_ranked_by_pack(api: Api, monkeypatch: pytest.M
         api.finish_all(took(dict.fromkeys(range(first, first + 6), factor)))
     calibration = plan(api, spec(6200, 1, learner))["learners"][0]["calibration"]
     assert (calibration["runs"], calibration["factor"]) == (6, pytest.approx(2.0))
+
+
+def add_finished(bench: Bench, first: int, count: int) -> None:
+    """Copies of the one finished run with its report, each of which ended a second before the one ahead of it."""
+    is_sqlite = bench.database.is_sqlite
+    ended = (
+        "datetime('now', '-' || number || ' seconds')"
+        if is_sqlite
+        else "now() - number * interval '1 second'"
+    )
+    name = "lower(printf('%032x', number))" if is_sqlite else "CAST(lpad(to_hex(number), 32, '0') AS uuid)"
+    numbers = (
+        f"(WITH RECURSIVE numbers(number) AS (SELECT {first} UNION ALL SELECT number + 1 FROM numbers "
+        f"WHERE number < {first + count - 1}) SELECT number FROM numbers) AS numbers"
+    )
+    with bench.database.writing() as session:
+        for model, changed in (
+            (Run, {"id": name, "member": "number", "finished_at": ended}),
+            (StoredReport, {"run_id": name}),
+        ):
+            table = model.__table__
+            columns = [column.name for column in table.columns]
+            values = ", ".join(changed.get(column, f"copied.{column}") for column in columns)
+            one = f"(SELECT * FROM {table.name} LIMIT 1) AS copied"
+            session.execute(
+                text(
+                    f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT {values} FROM {numbers} CROSS JOIN {one}"
+                )
+            )
+    with bench.database.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE"))
+
+
+def test_a_plan_is_corrected_at_the_same_price_however_much_has_finished(bench: Bench) -> None:
+    bench.accept(seeds=1)
+    claim = bench.claimed()
+    bench.do(lifecycle.complete, claim, reports_of(claim))
+
+    def correct() -> None:
+        with bench.database.writing() as session:
+            calibrations(session, ["joint"])
+
+    costs, first = [], 1
+    for count in (2 * SOUGHT_AMONG, 6 * SOUGHT_AMONG):
+        add_finished(bench, first, count)
+        first += count
+        costs.append(work(bench.database, correct))
+    assert costs[0] > SOUGHT_AMONG
+    assert costs[1] < 1.2 * costs[0]

@@ -101,6 +101,30 @@ def test_a_kernel_beyond_the_memory_limit_is_refused_before_anything_is_stored(a
     assert api.count("experiments") == before
 
 
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_a_network_beyond_the_memory_limit_is_refused_before_anything_is_stored(api: Api, dry_run: str):
+    before = api.count("experiments")
+    learners = [{"kind": "linear"}, {"kind": "algorithm_1"}, {"kind": "layerwise"}]
+    answer = api.post(
+        SMALL | {"learners": learners, "n": 400_000, "dim": 400, "seeds": 1}, params={"dry_run": dry_run}
+    )
+    assert answer.status_code == 422
+    errors = answer.json()["errors"]
+    assert {"#/learners/1", "#/learners/2"} <= {error["pointer"] for error in errors}
+    assert all("GiB" in error["detail"] for error in errors)
+    assert api.count("experiments") == before
+
+
+def test_packs_of_networks_are_planned_within_the_memory_limit(api: Api):
+    """One run keeps within it, sixteen would not."""
+    body = {"learners": [{"kind": "joint"}], "n": 200_000, "dim": 50, "seeds": 16}
+    answer = api.post(SMALL | body | {"budget": {"steps_per_stage": 5000}}, params={"dry_run": "true"})
+    plan = answer.json()
+    assert answer.status_code == 200
+    assert 2 <= plan["packs"] < 16
+    assert plan["estimated_memory_bytes"] <= api.settings.pack_memory_limit_bytes
+
+
 def test_one_key_and_one_body_are_one_experiment(api: Api):
     first = api.post(headers={"Idempotency-Key": "one"})
     second = api.post(headers={"Idempotency-Key": "one"})

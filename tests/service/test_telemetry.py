@@ -262,13 +262,13 @@ def test_readiness_warns_of_a_worker_with_other_limits(api: Api) -> None:
             )  # fmt: skip
         return api.get("/readyz").json()["checks"]["workers"]
 
-    mine = api.settings.kernel_memory_limit_bytes
+    mine = api.settings.pack_memory_limit_bytes
     rhythm = api.settings.heartbeat_interval.total_seconds()
-    agreed = workers_check(kernel_memory_limit_bytes=mine, heartbeat_seconds=rhythm)
+    agreed = workers_check(pack_memory_limit_bytes=mine, heartbeat_seconds=rhythm)
     assert (agreed["ok"], agreed["warning"]) == (True, None)
-    warned = workers_check(kernel_memory_limit_bytes=mine // 4, heartbeat_seconds=2 * rhythm)
+    warned = workers_check(pack_memory_limit_bytes=mine // 4, heartbeat_seconds=2 * rhythm)
     assert warned["ok"], "a warning, no outage"
-    assert "4 GiB a pack, workers allow 1: set BFC_KERNEL_MEMORY_LIMIT_BYTES alike" in warned["warning"]
+    assert "4 GiB a pack, workers allow 1: set BFC_PACK_MEMORY_LIMIT_BYTES alike" in warned["warning"]
     assert "BFC_HEARTBEAT_INTERVAL" in warned["warning"]
 
 

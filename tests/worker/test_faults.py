@@ -222,9 +222,10 @@ def test_limits_of_time_and_memory_end_a_pack_with_their_name(embedded) -> None:
     embedded.check()
 
 
-def test_a_kernel_beyond_the_memory_limit_is_refused_in_words(embedded) -> None:
-    embedded.start_worker(kernel_memory_limit_bytes="1000")
-    experiment = embedded.submit(KERNEL, seeds=1)
+@pytest.mark.parametrize("body", [KERNEL, SHORT], ids=["kernel", "network"])
+def test_a_run_beyond_the_memory_limit_is_refused_in_words(embedded, body) -> None:
+    embedded.start_worker(pack_memory_limit_bytes="1000")
+    experiment = embedded.submit(body, seeds=1)
     assert embedded.wait_for_end(experiment) == "failed"
     [run] = embedded.runs(experiment)
     assert "GiB" in run.message

@@ -32,7 +32,7 @@ def job(folder: Path, limit: int) -> ChildJob:
         result=str(folder / "result.json"),
         artifacts=str(folder / "artifacts"),
         checkpoint_interval_seconds=60,
-        kernel_memory_limit_bytes=2**30,
+        pack_memory_limit_bytes=2**30,
         kernel_cache=str(folder / "kernel-cache"),
         kernel_cache_limit_bytes=limit,
     )

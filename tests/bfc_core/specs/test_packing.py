@@ -109,6 +109,21 @@ def test_a_pack_grows_no_larger_than_a_share_of_memory() -> None:
             assert estimate_pack(pack).memory_bytes < SHORT_PACK_BYTES + stepped or len(pack) <= MAX_MEMBERS
 
 
+def test_networks_keep_company_within_the_memory_of_their_process() -> None:
+    """Long networks on a CPU and any on a GPU; arms of a seed part before the limit does."""
+    fields = {"n": 100_000, "dim": 50, "seeds": 8, "budget": {"steps_per_stage": 5000}}
+    runs = grid(learners=[{"kind": "algorithm_1"}, {"kind": "layerwise"}], **fields).runs()
+    one = max(estimate_run(run).memory_bytes for run in runs)
+    for gpu_memory_bytes in (None, 2**40):
+        unlimited = packs_of(runs, gpu_memory_bytes=gpu_memory_bytes)
+        assert max(estimate_pack(pack).memory_bytes for pack in unlimited) > 10 * one
+        for limit, largest in ((7 * one, 6), (4 * one, 3), (2.5 * one, 2), (one, 1), (one / 2, 1)):
+            packs = packs_of(runs, gpu_memory_bytes=gpu_memory_bytes, memory_limit_bytes=int(limit))
+            assert sorted(map(id, runs)) == sorted(id(run) for pack in packs for run in pack)
+            assert max(map(len, packs)) == largest
+            assert all(estimate_pack(pack).memory_bytes <= limit or len(pack) == 1 for pack in packs)
+
+
 @pytest.mark.parametrize("kind", ["joint", "linear"])
 def test_a_pack_takes_a_share_of_the_seconds_that_its_budget_leaves_it(kind: str) -> None:
     sizes = []
