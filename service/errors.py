@@ -226,8 +226,8 @@ class BudgetTooSmallError(ServiceError):
 
     status_code, code, title = 422, "budget_too_small", "The budget is too small"
 
-    def __init__(self, max_runs: int, first_round: int) -> None:
-        detail = f"the first round alone is {first_round} runs, more than max_runs = {max_runs}"
+    def __init__(self, max_runs: int, one_size: int) -> None:
+        detail = f"one size with all seeds is {one_size} runs, more than max_runs = {max_runs}"
         super().__init__(detail, (FieldProblem("#/max_runs", "budget_too_small", detail),))
 
 

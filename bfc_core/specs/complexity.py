@@ -26,9 +26,10 @@ MOST_SEEDS = 1000
 class ComplexitySpec(Spec):
     """n*(ε, δ) of every learner and dim, found by bisection on a geometric grid of n.
 
-    The grid is n_min · 2^(k / points_per_doubling) up to n_max. Every size that is asked for is run with ``seeds``
-    seeds; where ``widest_interval`` is given, the ends of the bracket get more seeds, up to ``max_seeds``, until the
-    95 % interval of n* spans no more than so many doublings, and at least 1/δ of them.
+    The grid is n_min · 2^(k / points_per_doubling) up to n_max. A size that is asked for is run with the first few of
+    its ``seeds``, and with all of them where these do not agree or the answer rests on it. Where ``widest_interval`` is
+    given, the ends of the bracket get more seeds, up to ``max_seeds``, until the 95 % interval of n* spans no more than
+    so many doublings, and at least 1/δ of them.
     """
 
     spec_version: Literal[1] = SPEC_VERSION
@@ -48,7 +49,7 @@ class ComplexitySpec(Spec):
     n_min: Samples = 64
     n_max: Annotated[Samples, Field(validate_default=True)] = 4096
     points_per_doubling: Annotated[int, Field(ge=1, le=8)] = 1
-    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS, description="seeds at every size")] = 5
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS, description="seeds of a size, the first few first")] = 5
     max_seeds: Annotated[
         int | None, Field(ge=1, le=MOST_SEEDS, description="seeds at the bracket, at most; null is ``seeds``")
     ] = None

@@ -64,6 +64,7 @@ class SampleComplexity:
     smallest_n: int
     largest_n: int
     seeds: int
+    """The fewest at the sizes between which the curve first crosses, or at the end beyond which it does."""
     draws: Floats = field(repr=False)
     """First crossings of the bootstrap resamples; 0 below the grid and infinity above it."""
 
@@ -119,9 +120,15 @@ def sample_complexity(errors: Errors, eps: float, delta: float) -> SampleComplex
         is_monotone=bool(np.all(quantiles[1:] <= quantiles[:-1])),
         smallest_n=ns[0],
         largest_n=ns[-1],
-        seeds=int(np.min(np.sum(~np.isnan(table), axis=1))),
+        seeds=_seeds_at_the_crossing(table, quantiles <= eps),
         draws=first,
     )
+
+
+def seeds_that_meet(seeds: int, delta: float) -> int:
+    """How many of so many seeds must have error ≤ ε for their share to be 1 − δ."""
+    # 1e-9: (1 − 0.8) · 5 is 0.9999… in floating point and must count as 1.
+    return max(1, math.ceil((1 - delta) * seeds - 1e-9))
 
 
 def meets(errors: Mapping[int, float], eps: float, delta: float) -> bool:
@@ -171,6 +178,12 @@ def aic_difference(polynomial: Line, exponential: Line) -> float:
     floor = 1e-12 * polynomial.sizes  # an exact fit has no logarithm; rounding is not evidence either
     ratio = (exponential.residual + floor) / (polynomial.residual + floor)
     return polynomial.sizes * math.log(ratio)
+
+
+def _seeds_at_the_crossing(table: Floats, is_met: NDArray[np.bool_]) -> int:
+    """``is_met`` by row of the table, ascending in n; NaN is no seed."""
+    above = int(is_met.argmax()) if is_met.any() else len(is_met)
+    return int(np.min(np.sum(~np.isnan(table[max(above - 1, 0) : above + 1]), axis=1)))
 
 
 def _upper_quantiles(table: Floats, delta: float) -> Floats:

@@ -61,7 +61,7 @@ class ComplexityCellRead(BaseModel):
     is_monotone: bool
     smallest_n: int
     largest_n: int
-    seeds: int = Field(description="fewest at any n")
+    seeds: int = Field(description="fewest at the sizes between which the curve first meets ε")
 
 
 class TheoryRead(BaseModel):

@@ -34,6 +34,7 @@ from service.models import (
     Experiment,
     ExperimentRun,
     ExperimentStatus,
+    Run,
 )
 from service.runs.cancellation import ExperimentAlreadyFinishedError, cancel_experiment
 from service.runs.moves import Wakeup
@@ -267,9 +268,10 @@ def _errors(rows: Sequence[Row], spec: ComplexitySpec) -> dict[int, dict[int, fl
 
 
 def runs_of(session: Session, search_id: UUID) -> int:
-    """Distinct runs that a search has asked for."""
+    """Distinct cells that a search has asked for: a later round may be answered by another's run of the same cell."""
     counted = session.scalar(
-        select(func.count(ExperimentRun.run_id.distinct()))
+        select(func.count(Run.cell_hash.distinct()))
+        .join(ExperimentRun, ExperimentRun.run_id == Run.id)
         .join(ComplexityRound, ComplexityRound.experiment_id == ExperimentRun.experiment_id)
         .where(ComplexityRound.search_id == search_id)
     )

@@ -30,7 +30,7 @@ def start(
     Raises:
         PlanRefusedError: a learner does not fit the deployment at ``n_max``; nothing was stored.
         MetricMissingError: the target has no such metric; nothing was stored.
-        BudgetTooSmallError: ``max_runs`` does not pay for the first round; nothing was stored.
+        BudgetTooSmallError: ``max_runs`` does not pay for one size with all seeds; nothing was stored.
         QuotaExceededError: the first round would be more than the API key allows; nothing was stored.
         IdempotencyKeyReusedError: the key belongs to another body.
         IdempotencyKeyInFlightError: the first request with this key takes its time.
@@ -39,7 +39,7 @@ def start(
     if spec.metric == "error" and not has_classes(spec.target):
         raise MetricMissingError(spec.metric)
     largest = spec.experiment(range(len(spec.learners)), spec.dim, (spec.n_max,), spec.seeds)
-    # Every round that bisects is as large.
+    # Every bracket has ends with as many.
     if largest.cell_count() > spec.max_runs:
         raise BudgetTooSmallError(spec.max_runs, largest.cell_count())
     check_data_set(spec.target, settings.data_sets_folder)

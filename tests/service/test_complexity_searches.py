@@ -94,7 +94,7 @@ def test_a_key_belongs_to_one_body_of_one_kind(api: Api) -> None:
 def test_a_search_ends_with_n_star_of_every_learner_and_dim_and_says_what_it_saved(api: Api) -> None:
     api.finish_all(learned)
     search = posted(api)
-    assert (search["status"], search["rounds"], search["runs"]) == ("running", 1, 16)
+    assert (search["status"], search["rounds"], search["runs"]) == ("running", 1, 4)
     done = followed(api, search)
     assert done["status"] == "succeeded"
     cells = {(cell["learner"]["kind"], cell["dim"]): cell for cell in done["cells"]}
@@ -103,7 +103,7 @@ def test_a_search_ends_with_n_star_of_every_learner_and_dim_and_says_what_it_sav
         assert cells["joint", dim]["first"]["value"] == pytest.approx(10 * dim)
         assert cells["kernel_ridge", dim]["first"]["text"] == "> 1024"
     assert done["full_grid_runs"] == 4 * len(GRID) * 4
-    assert done["runs"] <= done["full_grid_runs"] * 2 / 3
+    assert done["runs"] <= done["full_grid_runs"] / 2
     assert done["seconds"] == done["runs"]
     assert done["rounds"] > 1
     again = followed(api, posted(api))
@@ -117,7 +117,7 @@ def test_a_search_may_save_more_runs_than_an_experiment_may_have(api: Api) -> No
     # 2 learners, 20 dims, 136 sizes, 20 seeds: as one experiment it would be refused.
     asked = {"dim": list(range(20, 40)), "n_min": 8, "n_max": 10**6, "points_per_doubling": 8, "seeds": 20}
     search = posted(api, learners=[{"kind": "joint"}, {"kind": "algorithm_1"}], **asked)
-    assert (search["runs"], search["full_grid_runs"]) == (2 * 20 * 20, 2 * 20 * 136 * 20)
+    assert (search["runs"], search["full_grid_runs"]) == (2 * 20 * 5, 2 * 20 * 136 * 20)
     assert search["id"] in [one["id"] for one in api.get("/v1/complexity").json()["items"]]
     api.client.post(f"/v1/complexity/{search['id']}/cancel")
 
@@ -145,7 +145,7 @@ def test_a_spent_budget_of_runs_ends_it_and_says_so(api: Api) -> None:
     done = followed(api, posted(api, dim=9, max_runs=8))
     assert done["status"] == "succeeded"
     assert "max_runs = 8" in done["message"]
-    assert done["runs"] == 8
+    assert 0 < done["runs"] <= 8
 
 
 def test_seeds_are_added_until_the_interval_is_narrow_or_they_are_spent(api: Api) -> None:
@@ -233,7 +233,7 @@ def test_a_failed_run_fails_the_search(api: Api) -> None:
         api, posted(api, dim=10), lambda _run: Report(outcome=Outcome.FAILED, seconds=1, message="x")
     )
     assert done["status"] == "failed"
-    assert done["message"].startswith("8 runs ended without a result")
+    assert done["message"].startswith("2 runs ended without a result")
 
 
 def test_a_cancelled_search_leaves_nothing_at_work(api: Api) -> None:
@@ -299,7 +299,7 @@ def guarded(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 class Searcher:
     """A search of one learner and dim, asked for under a key."""
 
-    def __init__(self, api: Api, owner: str, dim: int, **limits: object) -> None:
+    def __init__(self, api: Api, owner: str, dim: int | list[int], **limits: object) -> None:
         self.api, self.owner, self.key = api, owner, key_of(api, owner, **limits)
         body = SEARCH | {"learners": [{"kind": "joint", "steps_per_stage": 10}], "dim": dim}
         self.answer = api.client.post("/v1/complexity", json=body, headers=self.key)
@@ -331,8 +331,8 @@ class Searcher:
 def test_a_round_that_a_quota_does_not_allow_pauses_the_search_and_it_goes_on_when_there_is_room(
     guarded: Api,
 ) -> None:
-    # A round has four runs of a second each: two rounds fit.
-    searcher = Searcher(guarded, "frugal", 13, daily_seconds_limit=5.0)
+    # A round has a run of a second: two rounds fit.
+    searcher = Searcher(guarded, "frugal", 13, daily_seconds_limit=2.0)
     assert searcher.answer.status_code == 202, searcher.answer.text
     paused = searcher.followed()
     assert (paused["status"], paused["finished_at"]) == ("paused", None)
@@ -353,7 +353,7 @@ def test_a_round_that_a_quota_does_not_allow_pauses_the_search_and_it_goes_on_wh
 
 def test_the_first_round_is_refused_with_nothing_stored(guarded: Api) -> None:
     before = guarded.count("complexity_searches"), guarded.count("experiments")
-    searcher = Searcher(guarded, "small", 14, live_runs_limit=3)
+    searcher = Searcher(guarded, "small", [17, 18, 19, 20], live_runs_limit=3)
     assert is_problem(searcher.answer, 429)["code"] == "quota_exceeded"
     assert (guarded.count("complexity_searches"), guarded.count("experiments")) == before
 
@@ -373,7 +373,7 @@ def test_a_revoked_key_asks_for_no_further_round(guarded: Api) -> None:
 
 
 def test_a_paused_search_can_be_cancelled(guarded: Api) -> None:
-    searcher = Searcher(guarded, "tired", 16, daily_seconds_limit=5.0)
+    searcher = Searcher(guarded, "tired", 16, daily_seconds_limit=2.0)
     assert searcher.followed()["status"] == "paused"
     answer = guarded.client.post(
         f"/v1/complexity/{searcher.answer.json()['id']}/cancel", headers=searcher.key
