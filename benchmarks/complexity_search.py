@@ -32,32 +32,30 @@ EPS, DELTA, SMALLEST, LARGEST, SEEDS, POINTS = 0.1, 0.2, 16, 2048, 8, 2
 SIZES = [*(round(SMALLEST * 2 ** (k / POINTS)) for k in range(POINTS * 7)), LARGEST]
 
 
-def measure(repetitions: int) -> Result:  # noqa: ARG001 - every cell is a fixed seed's: a repetition would be the same
-    """One search and one grid of each problem on the embedded stack."""
+def measure(repetitions: int) -> Result:
+    """One search and one grid of each problem on a stack of its own; a repetition differs in its seconds alone."""
     seconds: dict[str, list[float]] = {}
-    ratios: list[Ratio] = []
+    shares: dict[str, tuple[list[float], float, bool]] = {}
     facts: dict[str, float | int | str] = {"sizes": len(SIZES), "seeds": SEEDS}
-    with running(EMBEDDED) as stack:
-        for name, problem in PROBLEMS.items():
-            searched, full, runs, computing = _both(
-                stack, {"name": name, "budget": {"test_samples": 500}} | problem
-            )
+    for name, problem in PROBLEMS.items():
+        spec = {"name": name, "budget": {"test_samples": 500}} | problem
+        for _ in range(min(repetitions, 5)):
+            with running(EMBEDDED) as stack:
+                searched, full, runs, computing = _both(stack, spec)
             found = {_key(cell): cell["first"] for cell in searched["cells"]}
             asked = {_key(cell): cell["first"] for cell in full["cells"]}
             within = [
                 (asked[key]["low"] or 0) <= found[key]["value"] <= (asked[key]["high"] or float("inf"))
                 for key in asked
             ]
-            seconds[f"{name}: search, computing"] = [searched["seconds"]]
-            seconds[f"{name}: full grid, computing"] = [computing]
-            ratios += [
-                Ratio(f"{name}: share of n* in the grid's interval", (sum(within) / len(within),), bound=1.0),
-                Ratio(f"{name}: runs, search over grid", (searched["runs"] / runs,), 1 / 3, is_upper=True),
-                Ratio(
-                    f"{name}: seconds of computing, search over grid",
-                    (searched["seconds"] / computing,), 1 / 3, is_upper=True,
-                ),
-            ]  # fmt: skip
+            seconds.setdefault(f"{name}: search, computing", []).append(searched["seconds"])
+            seconds.setdefault(f"{name}: full grid, computing", []).append(computing)
+            for title, value, bound, is_upper in (
+                ("share of n* in the grid's interval", sum(within) / len(within), 1.0, False),
+                ("runs, search over grid", searched["runs"] / runs, 1 / 3, True),
+                ("seconds of computing, search over grid", searched["seconds"] / computing, 1 / 3, True),
+            ):
+                shares.setdefault(f"{name}: {title}", ([], bound, is_upper))[0].append(value)
             facts |= {
                 f"{name}: runs of the search": searched["runs"],
                 f"{name}: runs of the grid": runs,
@@ -68,6 +66,9 @@ def measure(repetitions: int) -> Result:  # noqa: ARG001 - every cell is a fixed
                     f"{found[key]['text']}, grid {first['text']} ({first['low']:.4g} to {first['high']:.4g})"
                 )
                 facts[f"n*, {key}"] = says
+    ratios = [
+        Ratio(title, tuple(values), bound, is_upper) for title, (values, bound, is_upper) in shares.items()
+    ]
     return Result(seconds, ratios, facts)
 
 
