@@ -62,10 +62,8 @@ def measure(repetitions: int) -> Result:
                 f"{name}: rounds": searched["rounds"],
             }
             for key, first in asked.items():
-                says = (
-                    f"{found[key]['text']}, grid {first['text']} ({first['low']:.4g} to {first['high']:.4g})"
-                )
-                facts[f"n*, {key}"] = says
+                interval = f"{first['low']} to {first['high']}"
+                facts[f"n*, {key}"] = f"{found[key]['text']}, grid {first['text']} ({interval})"
     ratios = [
         Ratio(title, tuple(values), bound, is_upper) for title, (values, bound, is_upper) in shares.items()
     ]

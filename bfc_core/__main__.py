@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         default=None,
         metavar="GIB",
-        help="refuse learners without levels that need more (default: what this machine has)",
+        help="refuse learners that need more (default: what this machine has)",
     )
     options = parser.parse_args(arguments)
     if options.cuda_graphs and not options.device.startswith("cuda"):

@@ -125,14 +125,8 @@ def polynomial_rank(dim: int, degree: int, offset: float) -> int:
 
 
 def is_solved_by_features(n: int, rank: int | None) -> bool:
-    """Whether a kernel of finite rank is solved through its features: exact whenever possible, cheaper from here.
-
-    An eigendecomposition of the gram is what they save up to its limit, and above it refits, which are faster
-    (docs/decisions/0072).
-    """
-    if rank is None:
-        return False
-    return 3 * rank <= 2 * n if n <= EIGENDECOMPOSITION_LIMIT else 2 * rank <= n
+    """Whether a kernel of finite rank is solved through its features: exact whenever possible, cheaper from here."""
+    return rank is not None and 2 * rank <= n
 
 
 def is_solved_by_eigendecomposition(n: int, ridges: int | None) -> bool:

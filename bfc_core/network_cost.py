@@ -35,6 +35,9 @@ SECONDS_A_NUMBER, SAMPLE_COPIES = 4e-8, 3
 SECONDS_A_REFINEMENT = 0.012
 """What a refinement costs beside its products: a dozen steps, each of some sixty short operations."""
 
+LIBRARY_BYTES = 48 * 2**20
+"""What a process grows by with its first pack, refinements included."""
+
 ROWS_OF_A_TARGET, ROWS_OF_A_BLOCK = 16_384, 1024
 """Rows on which a target is normalised, and rows that are drawn at a time."""
 
@@ -67,9 +70,19 @@ def held_bytes(run: RunSpec, learner: HierarchicalLearner) -> int:
     return copies + _number_bytes(learner) * _parameters(run, learner) * (stages + 2)
 
 
-def stepped_bytes(learner: Recipe) -> int:
-    """What training takes beside :func:`held_bytes` for a member that is stepped, allocators included."""
-    return 80 * _number_bytes(learner) * learner.batch_size * learner.width
+def shared_bytes(run: RunSpec) -> int:
+    """What of :func:`held_bytes` runs of one target, seed and n have in common: their samples."""
+    return 8 * SAMPLE_COPIES * _sample_numbers(run)
+
+
+def begun_bytes(run: RunSpec) -> int:
+    """What a pack takes however many members it has: what libraries make, and the rows that normalise a target."""
+    return LIBRARY_BYTES + 2 * 8 * ROWS_OF_A_TARGET * row_length(run)
+
+
+def stepped_bytes(run: RunSpec, learner: Recipe) -> int:
+    """What training takes beside :func:`held_bytes` for a member that is stepped, with batches fetched ahead."""
+    return 2 * step_bytes(run, learner)
 
 
 def fastest_members(run: RunSpec, learner: Recipe) -> int:

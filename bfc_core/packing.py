@@ -23,12 +23,14 @@ from bfc_core.kernel_cost import (
     shared_memory_bytes,
 )
 from bfc_core.network_cost import (
+    begun_bytes,
     fastest_members,
     held_bytes,
     is_stepped_in_parts,
     network_seconds,
     row_length,
     sample_bytes,
+    shared_bytes,
     step_bytes,
     stepped_bytes,
 )
@@ -123,8 +125,8 @@ def _estimate(run: RunSpec) -> Estimate:
     learner: AnyLearner = run.learner
     match learner:
         case Recipe():
-            held = held_bytes(run, learner) + stepped_bytes(learner)
-            return Estimate(0.05 + network_seconds(run, learner), held)
+            memory_bytes = begun_bytes(run) + held_bytes(run, learner) + stepped_bytes(run, learner)
+            return Estimate(0.05 + network_seconds(run, learner), memory_bytes)
         case KernelRidge():
             return _estimate_kernel_ridge(run, learner)
         case RecursiveFeatureMachine():
@@ -146,16 +148,19 @@ def _estimate(run: RunSpec) -> Estimate:
 def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
     """Seconds and peak bytes of a pack: batched members live together, kernel runs one after another.
 
-    Of members beyond those that a CPU steps together the arrays of a step do not count.
+    The arrays of a step count for as many members as a CPU steps together, samples once for all arms of a seed.
     """
     singles = [estimate_run(run) for run in pack]
     seconds = sum(single.seconds for single in singles)
     learner = pack[0].learner
     if isinstance(learner, Recipe):
         together = fastest_members(pack[0], learner) if is_stepped_in_parts(learner) else len(pack)
-        waiting = max(0, len(pack) - together)
-        memory_bytes = sum(single.memory_bytes for single in singles) - waiting * stepped_bytes(learner)
-        return Estimate(seconds, memory_bytes)
+        begun, stepped = begun_bytes(pack[0]), stepped_bytes(pack[0], learner)
+        held = sum(single.memory_bytes - begun - stepped for single in singles)
+        # Arms of one seed read the same samples.
+        known = {(run.target, run.seed, run.n): shared_bytes(run) for run in pack}
+        held -= sum(map(shared_bytes, pack)) - sum(known.values())
+        return Estimate(seconds, begun + held + min(len(pack), together) * stepped)
     shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)
     return Estimate(seconds, max(single.memory_bytes for single in singles) + shared)
 
@@ -266,15 +271,19 @@ class _Estimates:
         recipe = _recipe(group[0])
         self.budget_seconds = group[0].budget.seconds or math.inf
         self.short_seconds = _short_seconds(group[0])
-        self.is_stepped_in_parts, self.stepped_bytes = is_stepped_in_parts(recipe), stepped_bytes(recipe)
+        self.is_stepped_in_parts, self.stepped_bytes = (
+            is_stepped_in_parts(recipe),
+            stepped_bytes(group[0], recipe),
+        )
+        self.begun_bytes = begun_bytes(group[0])
         self.together = fastest_members(group[0], recipe)
         self._known = {key: estimate_run(run) for key, run in {self._key(run): run for run in group}.items()}
 
-    def of(self, members: Sequence[RunSpec]) -> tuple[float, int]:
-        """Seconds, and bytes beside the arrays of a step."""
-        each = [self._known[self._key(run)] for run in members]
-        held = sum(estimate.memory_bytes - self.stepped_bytes for estimate in each)
-        return sum(estimate.seconds for estimate in each), held
+    def of(self, arms: Sequence[RunSpec]) -> tuple[float, int]:
+        """Seconds, and bytes held, of runs that have their samples in common."""
+        each = [self._known[self._key(run)] for run in arms]
+        held = sum(estimate.memory_bytes - self.begun_bytes - self.stepped_bytes for estimate in each)
+        return sum(estimate.seconds for estimate in each), held - (len(arms) - 1) * shared_bytes(arms[0])
 
     @staticmethod
     def _key(run: RunSpec) -> tuple[int, int, int]:
@@ -293,7 +302,7 @@ class _KeepsWithin:
 
     def holds(self, members: Sequence[RunSpec], count: int) -> bool:
         together = self._estimates.together if self._estimates.is_stepped_in_parts else count
-        stepped = min(count, together) * self._estimates.stepped_bytes
+        stepped = min(count, together) * self._estimates.stepped_bytes + self._estimates.begun_bytes
         return self._held + self._estimates.of(members)[1] + stepped <= self._limit_bytes
 
     def holds_alone(self, members: Sequence[RunSpec]) -> bool:

@@ -4,6 +4,7 @@ Every field is the environment variable ``BFC_`` + its name in capitals. Duratio
 ("PT90S"). Specs say what is asked; settings say where and with what limits it runs.
 """
 
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +39,10 @@ CrashPoint = Literal[
     # the child
     "in_training", "segfault", "raise", "while_saving", "before_result_file", "after_result_file",
 ]  # fmt: skip
+
+
+RENAMED = {"BFC_KERNEL_MEMORY_LIMIT_BYTES": "BFC_PACK_MEMORY_LIMIT_BYTES"}
+"""Variables that an earlier version read: to overlook a limit would be worse than not to start."""
 
 
 class Settings(BaseSettings):
@@ -242,6 +247,10 @@ def read_settings() -> Settings:
     Raises:
         SystemExit: with status 2, after a line for each variable of the environment that is wrong.
     """
+    for old, new in RENAMED.items():
+        if old in os.environ:  # noqa: TID251 - no setting any more
+            sys.stderr.write(f"{old}: it is called {new} now, and holds for every learner\n")
+            raise SystemExit(2)
     try:
         return Settings()
     except ValidationError as refusal:

@@ -3,7 +3,7 @@
 A full grid runs every size; bisection asks for about log₂ of them. It supposes that the error falls with n: where a
 curve is not monotone it finds one of its crossings, and the answer's first and last crossing are over the sizes that
 were run. A size is run with its first few seeds: as many as can miss ε so often that all together do. All seeds are
-run where these few do not agree, and wherever the answer or its interval rests (docs/decisions/0073).
+run where these few do not agree, and wherever the answer or its interval rests (docs/decisions/0072).
 
 Not an optimiser of cost: a size twice as large may cost eight times as much, and the middle is asked first.
 """

@@ -12,7 +12,7 @@ down_revision = "0111"
 branch_labels = None
 depends_on = None
 
-HAS_ENDED = sa.text("finished_at IS NOT NULL")
+SUCCEEDED = sa.text("status = 'succeeded'")
 
 
 def upgrade() -> None:
@@ -20,8 +20,8 @@ def upgrade() -> None:
         "ix_runs_newest",
         "runs",
         ["learner_kind", "finished_at", "id"],
-        postgresql_where=HAS_ENDED,
-        sqlite_where=HAS_ENDED,
+        postgresql_where=SUCCEEDED,
+        sqlite_where=SUCCEEDED,
     )
 
 

@@ -39,7 +39,7 @@ class Run(Base):
         # Whose measurements are there, by age.
         Index("ix_runs_measured", "finished_at", **only_where("measurements_deleted_at IS NULL")),
         # What the newest runs of a kind have cost.
-        Index("ix_runs_newest", "learner_kind", "finished_at", "id", **only_where("finished_at IS NOT NULL")),
+        Index("ix_runs_newest", "learner_kind", "finished_at", "id", **only_where("status = 'succeeded'")),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)

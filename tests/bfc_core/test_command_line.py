@@ -102,7 +102,7 @@ def test_graphs_without_a_gpu_are_refused_before_the_spec_is_read(
     [
         ({"kind": "feature_map_regression", "degree": 8}, []),
         ({"kind": "linear"}, ["--memory-limit", "0.001"]),
-        ({"kind": "joint", "width": 1024, "batch_size": 65_536}, ["--memory-limit", "8"]),
+        ({"kind": "joint"}, ["--memory-limit", "0.15"]),
     ],
 )
 def test_what_does_not_fit_the_machine_is_refused_at_its_learner(

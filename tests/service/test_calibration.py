@@ -177,5 +177,13 @@ def test_a_plan_is_corrected_at_the_same_price_however_much_has_finished(bench: 
         add_finished(bench, first, count)
         first += count
         costs.append(work(bench.database, correct))
+    # The newest have been cancelled.
+    newest = "SELECT finished_at FROM runs ORDER BY finished_at DESC LIMIT 1 OFFSET :count"
+    with bench.database.writing() as session:
+        session.execute(
+            text(f"UPDATE runs SET status = 'cancelled' WHERE finished_at > ({newest})"),
+            {"count": 3 * SOUGHT_AMONG},
+        )
+    costs.append(work(bench.database, correct))
     assert costs[0] > SOUGHT_AMONG
-    assert costs[1] < 1.2 * costs[0]
+    assert max(costs) < 1.2 * costs[0]

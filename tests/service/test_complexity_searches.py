@@ -202,9 +202,10 @@ def test_runs_that_a_round_asks_for_again_are_spent_once(api: Api) -> None:
 
 
 def test_a_search_that_does_not_fit_any_more_fails_and_keeps_no_other_from_going_on(api: Api) -> None:
-    kernel, joint = posted(api, dim=40, learners=[KERNEL]), posted(api, dim=40, learners=[{"kind": "joint"}])
+    kernel = posted(api, dim=40, learners=[KERNEL], n_max=2**14)
+    joint = posted(api, dim=40, learners=[{"kind": "joint"}])
     api.finish_all(learned)
-    smaller = api.settings.model_copy(update={"pack_memory_limit_bytes": 2**24})
+    smaller = api.settings.model_copy(update={"pack_memory_limit_bytes": 2**27})
     advance(api.database, Publisher(smaller), smaller)
     refused = api.get(f"/v1/complexity/{kernel['id']}").json()
     assert refused["status"] == "failed"

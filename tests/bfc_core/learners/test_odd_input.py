@@ -162,7 +162,7 @@ def test_a_kernel_cache_never_lends_other_features(tmp_path: Path) -> None:
     folder = EigendecompositionFolder(tmp_path, 2**30)
     runs = [
         spec("random_features", n=512, dim=4, count=count, **changes)
-        for count in (400, 600)
+        for count in (300, 600)
         for changes in ({}, {"features": "fourier", "bandwidths": [1.0]})
     ]
     for run in runs:

@@ -4,7 +4,14 @@ import itertools
 
 import pytest
 
-from bfc_core.network_cost import MAX_MEMBERS, fastest_members, sample_bytes, step_bytes, stepped_bytes
+from bfc_core.network_cost import (
+    MAX_MEMBERS,
+    begun_bytes,
+    fastest_members,
+    sample_bytes,
+    step_bytes,
+    stepped_bytes,
+)
 from bfc_core.packing import (
     MAX_SHORT_MEMBERS,
     SHORT_PACK_BYTES,
@@ -105,8 +112,9 @@ def test_a_pack_grows_no_larger_than_a_share_of_memory() -> None:
         packs = packs_of(grid(**fields).runs())
         assert len(packs) > 3
         for pack in packs:
-            stepped = fastest_members(pack[0], pack[0].learner) * stepped_bytes(pack[0].learner)
-            assert estimate_pack(pack).memory_bytes < SHORT_PACK_BYTES + stepped or len(pack) <= MAX_MEMBERS
+            stepped = fastest_members(pack[0], pack[0].learner) * stepped_bytes(pack[0], pack[0].learner)
+            most = SHORT_PACK_BYTES + stepped + begun_bytes(pack[0])
+            assert estimate_pack(pack).memory_bytes < most or len(pack) <= MAX_MEMBERS
 
 
 def test_networks_keep_company_within_the_memory_of_their_process() -> None:
@@ -116,12 +124,16 @@ def test_networks_keep_company_within_the_memory_of_their_process() -> None:
     one = max(estimate_run(run).memory_bytes for run in runs)
     for gpu_memory_bytes in (None, 2**40):
         unlimited = packs_of(runs, gpu_memory_bytes=gpu_memory_bytes)
-        assert max(estimate_pack(pack).memory_bytes for pack in unlimited) > 10 * one
-        for limit, largest in ((7 * one, 6), (4 * one, 3), (2.5 * one, 2), (one, 1), (one / 2, 1)):
+        assert max(estimate_pack(pack).memory_bytes for pack in unlimited) > 7 * one
+        largest = []
+        for limit in (7 * one, 4 * one, 1.5 * one, one, one / 2):
             packs = packs_of(runs, gpu_memory_bytes=gpu_memory_bytes, memory_limit_bytes=int(limit))
             assert sorted(map(id, runs)) == sorted(id(run) for pack in packs for run in pack)
-            assert max(map(len, packs)) == largest
             assert all(estimate_pack(pack).memory_bytes <= limit or len(pack) == 1 for pack in packs)
+            largest.append(max(map(len, packs)))
+        assert largest == sorted(largest, reverse=True)
+        assert largest[1] >= 3
+        assert largest[-1] == 1
 
 
 @pytest.mark.parametrize("kind", ["joint", "linear"])
@@ -171,7 +183,8 @@ def test_a_pack_of_short_networks_holds_the_arrays_of_those_that_are_stepped_tog
     budget = {"steps_per_stage": 1, "test_samples": 100}
     runs = grid(learners=[{"kind": "joint"}], n=64, dim=6, seeds=64, budget=budget).runs()
     one, some, all_of_them = (estimate_pack(runs[:count]).memory_bytes for count in (1, MAX_MEMBERS, 64))
-    assert some == MAX_MEMBERS * one
+    begun = begun_bytes(runs[0])
+    assert some - begun == MAX_MEMBERS * (one - begun)
     assert some < all_of_them < 1.1 * some
 
 
