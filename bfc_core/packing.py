@@ -271,11 +271,8 @@ class _Estimates:
         recipe = _recipe(group[0])
         self.budget_seconds = group[0].budget.seconds or math.inf
         self.short_seconds = _short_seconds(group[0])
-        self.is_stepped_in_parts, self.stepped_bytes = (
-            is_stepped_in_parts(recipe),
-            stepped_bytes(group[0], recipe),
-        )
-        self.begun_bytes = begun_bytes(group[0])
+        self.is_stepped_in_parts = is_stepped_in_parts(recipe)
+        self.begun_bytes, self.stepped_bytes = begun_bytes(group[0]), stepped_bytes(group[0], recipe)
         self.together = fastest_members(group[0], recipe)
         self._known = {key: estimate_run(run) for key, run in {self._key(run): run for run in group}.items()}
 

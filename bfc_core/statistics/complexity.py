@@ -114,13 +114,17 @@ def sample_complexity(errors: Errors, eps: float, delta: float) -> SampleComplex
     draws = _resampled(table, delta)
     first, last = _first_crossings(ns, draws, eps), _last_crossings(ns, draws, eps)
     found = quantiles[None]
+    counts = np.sum(~np.isnan(table), axis=1)
+    least = _seeds_at_the_crossing(counts, quantiles <= eps)
+    # Of a size with the first few seeds only, the quantile is another one.
+    comparable = quantiles[counts >= least]
     return SampleComplexity(
         first=_crossing(ns, float(_first_crossings(ns, found, eps)[0]), first, len(seeds)),
         last=_crossing(ns, float(_last_crossings(ns, found, eps)[0]), last, len(seeds)),
-        is_monotone=bool(np.all(quantiles[1:] <= quantiles[:-1])),
+        is_monotone=bool(np.all(comparable[1:] <= comparable[:-1])),
         smallest_n=ns[0],
         largest_n=ns[-1],
-        seeds=_seeds_at_the_crossing(table, quantiles <= eps),
+        seeds=least,
         draws=first,
     )
 
@@ -180,10 +184,10 @@ def aic_difference(polynomial: Line, exponential: Line) -> float:
     return polynomial.sizes * math.log(ratio)
 
 
-def _seeds_at_the_crossing(table: Floats, is_met: NDArray[np.bool_]) -> int:
-    """``is_met`` by row of the table, ascending in n; NaN is no seed."""
+def _seeds_at_the_crossing(counts: NDArray[np.int_], is_met: NDArray[np.bool_]) -> int:
+    """The fewest seeds at the two sizes between which ε is first met; both arrays by size, ascending."""
     above = int(is_met.argmax()) if is_met.any() else len(is_met)
-    return int(np.min(np.sum(~np.isnan(table[max(above - 1, 0) : above + 1]), axis=1)))
+    return int(counts[max(above - 1, 0) : above + 1].min())
 
 
 def _upper_quantiles(table: Floats, delta: float) -> Floats:

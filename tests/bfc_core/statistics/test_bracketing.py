@@ -69,6 +69,7 @@ def test_sizes_of_which_a_few_seeds_were_run_change_no_answer(spread, seeds, del
         assert found.first == filled.first
         assert found.first.value == full.first.value
         assert found.seeds == seeds
+        assert found.is_monotone
     # Where seeds differ by as much as sizes do, an interval may reach all of them.
     assert fewer > 0 or spread == 1.0
 
