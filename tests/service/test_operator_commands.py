@@ -87,3 +87,13 @@ def test_settings_that_are_wrong_are_named_and_not_repeated(
         Settings()
     assert PASSWORD not in str(refused.value)
     assert "input_value" not in str(refused.value)
+
+
+def test_a_limit_under_its_old_name_is_not_overlooked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BFC_KERNEL_MEMORY_LIMIT_BYTES", "1000")
+    with pytest.raises(SystemExit) as ended:
+        read_settings()
+    assert ended.value.code == 2
+    assert "BFC_PACK_MEMORY_LIMIT_BYTES" in capsys.readouterr().err
