@@ -158,7 +158,8 @@ def estimate_pack(pack: Sequence[RunSpec]) -> Estimate:
         begun, stepped = begun_bytes(pack[0]), stepped_bytes(pack[0], learner)
         held = sum(single.memory_bytes - begun - stepped for single in singles)
         # Arms of one seed read the same samples.
-        known = {(run.target, run.seed, run.n): shared_bytes(run) for run in pack}
+        target_of = _target_names(pack)
+        known = {(target_of[id(run.target)], run.seed, run.n): shared_bytes(run) for run in pack}
         held -= sum(map(shared_bytes, pack)) - sum(known.values())
         return Estimate(seconds, begun + held + min(len(pack), together) * stepped)
     shared = max((shared_memory_bytes(run.n) for run in pack if shares_a_gram(run, pack)), default=0)

@@ -169,6 +169,7 @@ def test_the_commands_of_the_composition_carry_an_experiment(document, database_
         "BFC_DATA_DIR": str(tmp_path),
         "BFC_CONCURRENCY": "1",
         "BFC_LOG_LEVEL": "INFO",
+        "BFC_PACK_MEMORY_LIMIT_BYTES": "4294967296",
         "BFC_QUEUE": "train.cpu",
         "BFC_NETWORK_QUEUE": "",
         "BFC_NETWORK_PACK_BYTES": "",

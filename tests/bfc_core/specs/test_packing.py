@@ -276,3 +276,15 @@ def test_a_gram_is_shared_by_targets_that_differ() -> None:
     assert [(run.seed, run.n) for run in pack] == [
         (seed, n) for seed in (0, 1) for n in (128, 64) for _ in range(2)
     ]
+
+
+def test_arms_of_one_seed_hold_their_samples_once() -> None:
+    """Whatever the target is told by: some have no hash."""
+    target = {"kind": "hierarchical_quadratic", "connections": {"2": [0, 1], "3": [0, 2]}}
+    learners = [{"kind": "algorithm_1"}, {"kind": "layerwise"}]
+    runs = grid(target=target, learners=learners, n=100_000, dim=50, seeds=2).runs()
+    arms = [run for run in runs if run.seed == 0]
+    one, both, three = (estimate_pack(pack).memory_bytes for pack in (arms[:1], [arms[0], runs[-1]], arms))
+    assert len(arms) == 3
+    assert three - one < both - one + estimate_pack(arms[:2]).memory_bytes - one
+    assert estimate_pack(arms[:2]).memory_bytes < both
